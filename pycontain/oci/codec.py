@@ -133,7 +133,7 @@ def _default(value: object) -> NoReturn:
     raise ValueError(f"a value of type {type(value).__name__}")
 
 
-_scan = _json.make_scanner(_Context)
+_scan = _json.make_scanner(_Context)  # type: ignore[arg-type]
 _encode = _json.make_encoder(
     None, _default, _json.encode_basestring_ascii, None, ":", ",", False, False, False
 )
