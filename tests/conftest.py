@@ -1,0 +1,64 @@
+"""Fixtures of every tier: fresh state roots, the command line as a subprocess, a loaded image."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import CHECKOUT, Cli
+
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this user cannot run; say which lack it is."""
+    for item in items:
+        if item.get_closest_marker("root") and os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+        if item.get_closest_marker("qemu") and not shutil.which("qemu-system-x86_64"):
+            item.add_marker(pytest.mark.skip(reason="needs qemu-system-x86_64"))
+
+
+@pytest.fixture(scope="session")
+def busybox_archive() -> Path:
+    """The busybox image as an OCI archive, built by scripts/build-images."""
+    archive = CHECKOUT / "images/out/busybox.tar"
+    if not archive.exists():
+        subprocess.run([CHECKOUT / "scripts/build-images", "busybox"], check=True, timeout=300)
+    return archive
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Iterator[Cli]:
+    """The command with fresh, empty roots; every container is removed at the end."""
+    cli = Cli(tmp_path / "data", tmp_path / "state")
+    yield cli
+    cli.remove_all()
+
+
+@pytest.fixture(scope="session")
+def loaded_roots(tmp_path_factory: pytest.TempPathFactory, busybox_archive: Path) -> Iterator[Cli]:
+    base = tmp_path_factory.mktemp("roots")
+    cli = Cli(base / "data", base / "state")
+    cli("load", "-i", busybox_archive, timeout=120)
+    yield cli
+    cli.remove_all()
+
+
+@pytest.fixture
+def box(loaded_roots: Cli) -> Iterator[Cli]:
+    """The command with the busybox image loaded (shared by the session); containers removed after."""
+    yield loaded_roots
+    loaded_roots.remove_all()
+
+
+@pytest.fixture(scope="session")
+def compiler() -> str:
+    """A C compiler; tests that need one are skipped without it."""
+    found = shutil.which("cc") or shutil.which("gcc")
+    if not found:
+        pytest.skip("needs a C compiler")
+    return found
