@@ -1,0 +1,159 @@
+/*
+ * The stopwatch of `pycontain bench`: start one command, wait for it, report its times.
+ *
+ * Every arm is started through it, so that what lies between the two readings of the clock is the
+ * arm and not a Python interpreter: the clock is read before vfork and after wait4, both here.
+ *
+ *     launch [-w FD] [-p FILE]... [-c CPU,CPU] [-r ROOT] [-d DIR] [-u UID:GID] -o FD -- ARGV...
+ *     launch -g PARENT -- ARGV...       exec ARGV in place; it is killed when PARENT dies
+ *
+ *     -w FD     wait for one byte first (the harness attaches its counters meanwhile)
+ *     -p FILE   join a cgroup: write 0 to its cgroup.procs     -c  CPUs of the command
+ *     -r -d -u  chroot, chdir and identity of the command      -o  descriptor of the report
+ *
+ * The report is one line: start end status utime stime minflt majflt nvcsw nivcsw maxrss inblock
+ * oublock; CLOCK_MONOTONIC nanoseconds, the wait status as wait4 gives it, microseconds, kB.
+ * It fails with status 125 and a line on stderr; a command that cannot be executed exits 127.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+struct options {
+    const char *root, *dir;
+    int wait_fd, report_fd, has_identity;
+    pid_t guard;
+    uid_t uid;
+    gid_t gid;
+};
+
+static void die(const char *what)
+{
+    fprintf(stderr, "bench-launch: %s: %s\n", what, strerror(errno));
+    exit(125);
+}
+
+static long long now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+static void join_cgroup(const char *file)
+{
+    int fd = open(file, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, "0", 1) != 1)
+        die(file);
+    close(fd);
+}
+
+static void pin(char *list)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (char *word = strtok(list, ","); word; word = strtok(NULL, ","))
+        CPU_SET((size_t)atoi(word), &set);
+    if (sched_setaffinity(0, sizeof(set), &set))
+        die("sched_setaffinity");
+}
+
+/* The parent may have died before the signal was asked for. */
+static void exec_guarded(pid_t parent, char **argv)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        exit(125);
+    execvp(argv[0], argv);
+    die(argv[0]);
+}
+
+static const char *become(const struct options *options)
+{
+    if (options->root && chroot(options->root))
+        return "chroot";
+    if (options->dir && chdir(options->dir))
+        return "chdir";
+    if (options->has_identity && setgroups(0, NULL))
+        return "setgroups";
+    if (options->has_identity && setresgid(options->gid, options->gid, options->gid))
+        return "setresgid";
+    if (options->has_identity && setresuid(options->uid, options->uid, options->uid))
+        return "setresuid";
+    return NULL;
+}
+
+static void run(const struct options *options, char **argv)
+{
+    struct rusage usage;
+    int status;
+    long long start = now_ns();
+    pid_t pid = vfork();
+
+    if (pid < 0)
+        die("vfork");
+    if (pid == 0) {
+        const char *failed = become(options);
+        if (!failed)
+            execvp(argv[0], argv);
+        dprintf(2, "bench-launch: %s: %s\n", failed ? failed : argv[0], strerror(errno));
+        _exit(failed ? 125 : 127);
+    }
+    while (wait4(pid, &status, 0, &usage) < 0)
+        if (errno != EINTR)
+            die("wait4");
+    long long end = now_ns();
+    dprintf(options->report_fd, "%lld %lld %d %lld %lld %ld %ld %ld %ld %ld %ld %ld\n", start, end, status,
+            usage.ru_utime.tv_sec * 1000000LL + usage.ru_utime.tv_usec,
+            usage.ru_stime.tv_sec * 1000000LL + usage.ru_stime.tv_usec, usage.ru_minflt, usage.ru_majflt,
+            usage.ru_nvcsw, usage.ru_nivcsw, usage.ru_maxrss, usage.ru_inblock, usage.ru_oublock);
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {.wait_fd = -1, .report_fd = -1};
+    char byte, *colon;
+    int option;
+
+    while ((option = getopt(argc, argv, "+w:p:c:r:d:u:o:g:")) >= 0) {
+        switch (option) {
+        case 'w': options.wait_fd = atoi(optarg); break;
+        case 'p': join_cgroup(optarg); break;
+        case 'c': pin(optarg); break;
+        case 'r': options.root = optarg; break;
+        case 'd': options.dir = optarg; break;
+        case 'g': options.guard = (pid_t)atoi(optarg); break;
+        case 'o': options.report_fd = atoi(optarg); break;
+        case 'u':
+            options.has_identity = 1;
+            options.uid = (uid_t)strtoul(optarg, &colon, 10);
+            options.gid = *colon == ':' ? (gid_t)strtoul(colon + 1, NULL, 10) : options.uid;
+            break;
+        default: return 125;
+        }
+    }
+    if (optind >= argc || (!options.guard && options.report_fd < 0)) {
+        errno = EINVAL;
+        die("usage");
+    }
+    if (options.guard)
+        exec_guarded(options.guard, argv + optind);
+    if (options.wait_fd >= 0 && read(options.wait_fd, &byte, 1) != 1)
+        die("wait for the harness");
+    if (options.wait_fd >= 0)
+        close(options.wait_fd);
+    fcntl(options.report_fd, F_SETFD, FD_CLOEXEC);
+    run(&options, argv + optind);
+    return 0;
+}
