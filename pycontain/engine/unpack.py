@@ -1,0 +1,252 @@
+"""From an archive to committed snapshots and an image record: load, import, remove.
+
+Owns the order in which the store and the snapshots change: blobs, snapshots, record, names; each appears
+whole or not at all, so a kill at any moment leaves the image absent or complete. What was added without
+a record is garbage, collected at the next chance under the exclusive lock.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+from pycontain.errors import InvalidError, KernelError, PycontainError, UsageError, quote
+from pycontain.image import archive, blobs, layer, opening, pipeline, reference
+from pycontain.image.archive import Candidate
+from pycontain.image.config import Config
+from pycontain.image.pipeline import Blob, Progress
+from pycontain.image.source import StreamSource
+from pycontain.image.store import Image, ImageStore
+from pycontain.oci import codec
+from pycontain.oci import image as oci
+from pycontain.rootfs.snapshotter import Snapshotter
+from pycontain.rootfs.stage import Stages
+
+Notice = Callable[[str], None]
+
+
+def load(
+    data_root: str,
+    source: str,
+    *,
+    name: str = "",
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+) -> list[Image]:
+    """Load every image of an archive; return them as stored, one per name.
+
+    `source` is a path (docker-archive, OCI archive, OCI layout directory, or with `name` a plain
+    rootfs tar) or "-" for standard input. `name` replaces the names the archive has.
+    `progress(done, total, label)` counts bytes, total 0 when unknown; `notice` takes warnings.
+    Raises InvalidError for anything broken or hostile, KernelError when the host fails, and leaves
+    nothing behind then.
+    """
+    return _Loader(data_root, progress, notice).load(source, name)
+
+
+def import_rootfs(
+    data_root: str,
+    source: str,
+    name: str,
+    *,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+) -> Image:
+    """Make an image of one layer from a root file system's tar (a path or "-")."""
+    return _Loader(data_root, progress, notice).import_rootfs(source, name)
+
+
+def remove(
+    data_root: str, name: str, *, force: bool = False, users: Iterable[tuple[str, str]] = ()
+) -> list[str]:
+    """Remove an image or one of its names and what only it needs; see `ImageStore.remove`."""
+    store = ImageStore(data_root)
+    lines = store.remove(name, force=force, users=users)
+    collect(data_root)
+    return lines
+
+
+def collect(data_root: str) -> bool:
+    """Remove blobs and snapshots no image needs; False when a load is under way, which will do it."""
+    store, stages = ImageStore(data_root), Stages(Snapshotter(data_root))
+    store.prepare()
+    stages.prepare()
+    with blobs.lock(store, exclusive=True, wait=False) as alone:
+        if alone:
+            images = [image for image, _ in store.images()]
+            kept = {d for i in images for d in (i.id, i.digest, *i.layers)}
+            blobs.Blobs(store).sweep(kept)
+            stages.sweep({chain_id for i in images for chain_id in i.chain_ids})
+        return alone
+
+
+class _Loader:
+    def __init__(self, data_root: str, progress: Progress | None, notice: Notice | None) -> None:
+        self.root = data_root
+        self.store = ImageStore(data_root)
+        self.blobs = blobs.Blobs(self.store)
+        self.snapshots = Snapshotter(data_root)
+        self.stages = Stages(self.snapshots)
+        self.progress = progress
+        self.notice = notice
+
+    def load(self, source: str, name: str) -> list[Image]:
+        target = reference.parse(name) if name else None
+        if target and target.digest:
+            raise UsageError(f"{quote(name)}: an image cannot be loaded under a digest")
+        collect(self.root)
+        try:
+            with (
+                blobs.lock(self.store),
+                opening.opened(source, self.root, self.progress) as opened,
+            ):
+                assert opened.files is not None
+                found = archive.candidates(opened.files, opened.what)
+                if not found:
+                    return [self.rootfs(opened.whole, opened.what, name)]
+                if name and len(found) > 1:
+                    raise UsageError(f"{opened.what}: holds {len(found)} images, one name given")
+                # Every name is checked before the first layer is read.
+                names = [[target] if target else _names(c) for c in found]
+                return [i for c, n in zip(found, names, strict=True) for i in self.image(c, n)]
+        except BaseException:
+            self.give_back()
+            raise
+
+    def import_rootfs(self, source: str, name: str) -> Image:
+        reference.parse(name)
+        collect(self.root)
+        try:
+            with (
+                blobs.lock(self.store),
+                opening.whole(source, self.root, self.progress) as whole,
+            ):
+                return self.rootfs(whole, whole.what, name)
+        except BaseException:
+            self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        """Free what a failed load has stored; the first error is the one to report."""
+        try:
+            collect(self.root)
+        except (OSError, PycontainError) as error:
+            if self.notice:
+                self.notice(f"space is given back by the next load: {error}")
+
+    def rootfs(self, whole: Blob | None, what: str, name: str) -> Image:
+        if whole is None or not name:
+            hint = "to load a plain root file system, name it: -t NAME"
+            raise InvalidError(f"{what}: no image archive (manifest.json or oci-layout)", hint=hint)
+        diff_id = self.measure(whole)
+        content = codec.dumps(
+            {
+                "architecture": archive.host_architecture(),
+                "os": "linux",
+                "config": {},
+                "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+                "history": [{"comment": "imported root file system"}],
+            },
+            sort=True,
+        )
+        candidate = Candidate([name], b"", content, [whole])
+        return self.image(candidate, [reference.parse(name)])[0]
+
+    def measure(self, whole: Blob) -> str:
+        """Return the diff ID of a layer nobody has described."""
+        with pipeline.Pass(whole, -1, self.progress, "reading") as chunks:
+            StreamSource(iter(chunks), whole.what).drain()
+            return chunks.diff_id
+
+    def image(self, candidate: Candidate, names: list[reference.Reference]) -> list[Image]:
+        """Store one image: blobs, snapshots, record, names."""
+        config = candidate.config
+        assert config is not None
+        if config.architecture not in ("", archive.host_architecture()) and self.notice:
+            self.notice(f"image is for {config.architecture}, this machine is not")
+        digests = [self.layer(candidate, config, n) for n in range(len(candidate.layers))]
+        self.blobs.put(config.content)
+        manifest = candidate.manifest or self.manifest(config, digests)
+        record = {
+            "id": config.id,
+            "digest": self.blobs.put(manifest),
+            "config": config.execution,
+            "diff_ids": config.diff_ids,
+            "chain_ids": config.chain_ids,
+            "layers": digests,
+            "size": sum(map(self.stages.size, config.chain_ids)),
+            "architecture": config.architecture,
+            "os": config.os,
+            "variant": config.variant,
+            "created": config.created,
+        }
+        self.store.commit(Image("", record))
+        for name in names:
+            self.store.point(name, config.id)
+        return [Image(str(name), record) for name in names] or [Image("", record)]
+
+    def manifest(self, config: Config, digests: list[str]) -> bytes:
+        """Return a manifest for an image that came without one (docker-archive)."""
+        layers = [self.descriptor(oci.LAYER, digest) for digest in digests]
+        document = {
+            "schemaVersion": 2,
+            "mediaType": oci.MANIFEST,
+            "config": self.descriptor(oci.CONFIG, config.id),
+            "layers": layers,
+        }
+        return codec.dumps(document, sort=True)
+
+    def descriptor(self, media_type: str, digest: str) -> dict[str, object]:
+        size = os.stat(self.store.blob_path(digest)).st_size
+        return {"mediaType": media_type, "digest": digest, "size": size}
+
+    def layer(self, candidate: Candidate, config: Config, number: int) -> str:
+        """Verify one layer, keep its blob, unpack it unless that was done; return its digest."""
+        blob = candidate.layers[number]
+        chain_ids = config.chain_ids[: number + 1]
+        label = f"layer {number + 1}/{len(candidate.layers)}"
+        with self.blobs.incoming() as (fd, temporary):
+            keep = -1 if self.blobs.has(blob.digest) else fd
+            with pipeline.Pass(blob, keep, self.progress, label) as chunks:
+                source = StreamSource(iter(chunks), f"{blob.what}: {label}")
+                if self.stages.has(chain_ids[-1]):
+                    source.drain()
+                    _check_diff_id(chunks, config.diff_ids[number], blob)
+                else:
+                    self.unpack(source, chunks, chain_ids, config.diff_ids[number], blob)
+            if keep >= 0:
+                self.blobs.commit(temporary, chunks.blob_digest)
+        return chunks.blob_digest
+
+    def unpack(
+        self,
+        source: StreamSource,
+        chunks: pipeline.Pass,
+        chain_ids: list[str],
+        diff_id: str,
+        blob: Blob,
+    ) -> None:
+        lowers = [self.snapshots.diff(chain_id) for chain_id in reversed(chain_ids[:-1])]
+        with self.stages.stage(chain_ids[-1]) as (directory, commit):
+            done = layer.unpack(source, directory, lowers, userxattr=self.snapshots.userxattr)
+            source.drain()
+            _check_diff_id(chunks, diff_id, blob)
+            commit(done.size)
+        for what, count in done.skipped.items():
+            if self.notice:
+                self.notice(f"{blob.what}: left out {count} {what}")
+
+
+def _names(candidate: Candidate) -> list[reference.Reference]:
+    found = [reference.parse(name) for name in candidate.names]
+    if any(name.digest for name in found):
+        raise InvalidError("archive names an image by digest")
+    return found
+
+
+def _check_diff_id(chunks: pipeline.Pass, diff_id: str, blob: Blob) -> None:
+    if chunks.diff_id != diff_id:
+        found = chunks.diff_id
+        raise InvalidError(
+            f"{blob.what}: diff ID does not match: want {diff_id}, layer has {found}"
+        )

@@ -1,0 +1,90 @@
+"""Blobs on their way into the store, the lock that keeps collectors out, and what is no longer needed.
+
+Cold half of the store. A blob gets its name only when its digest is verified.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from pycontain import trees
+from pycontain.errors import KernelError
+from pycontain.image.store import ImageStore
+
+
+class Blobs:
+    """The blobs of one store, for those who write it."""
+
+    def __init__(self, store: ImageStore) -> None:
+        self.store = store
+        self.path = f"{store.root}/blobs/sha256"
+
+    def has(self, digest: str) -> bool:
+        """Tell whether the blob of a `sha256:…` digest is stored."""
+        return digest.startswith("sha256:") and os.path.isfile(self.store.blob_path(digest))
+
+    def put(self, content: bytes) -> str:
+        """Store a small document; return its digest."""
+        digest = "sha256:" + hashlib.sha256(content).hexdigest()
+        if not self.has(digest):
+            try:
+                trees.write_atomic(self.store.blob_path(digest), content)
+            except OSError as error:
+                raise KernelError("store blob", digest, error) from error
+        return digest
+
+    @contextmanager
+    def incoming(self) -> Iterator[tuple[int, str]]:
+        """Give a descriptor to write a blob to and its temporary path, removed unless committed."""
+        path = f"{self.path}/.tmp-{os.urandom(8).hex()}"
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise KernelError("store blob", path, error) from error
+        try:
+            yield fd, path
+        finally:
+            os.close(fd)
+            trees.remove(path)
+
+    def commit(self, temporary: str, digest: str) -> None:
+        """Give a verified blob its name."""
+        os.rename(temporary, self.store.blob_path(digest))
+
+    def sweep(self, live: Collection[str]) -> None:
+        """Remove every blob not in `live` and whatever a crash left in the store's directories."""
+        for name in os.listdir(self.path):
+            if "sha256:" + name not in live:
+                trees.remove(f"{self.path}/{name}")
+        for directory in (f"{self.store.root}/images", f"{self.store.root}/tags"):
+            for path, _, files in os.walk(directory):
+                for name in files:
+                    if ".tmp-" in name:
+                        trees.remove(f"{path}/{name}")
+
+
+@contextmanager
+def lock(store: ImageStore, *, exclusive: bool = False, wait: bool = True) -> Iterator[bool]:
+    """Hold the store's lock; gives False when `wait` is off and somebody else holds it.
+
+    Shared while blobs and snapshots are added that no record names yet, exclusive to remove such.
+    """
+    path = f"{store.root}/lock"
+    operation = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise KernelError("open lock", path, error) from error
+    try:
+        try:
+            fcntl.flock(fd, operation)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(fd)
