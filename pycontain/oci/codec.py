@@ -178,3 +178,22 @@ def _refuse_lone_surrogates(value: object, what: str) -> None:
         "".join(plain(value, 0)).encode("utf-8")
     except UnicodeEncodeError:
         raise InvalidError(f"{what}: lone surrogate escape (\\ud800 to \\udfff)") from None
+
+
+def dumps_indented(value: object, indent: str = "  ") -> bytes:
+    """Return `value` as JSON for people: one field a line, keys in their order, a newline last."""
+    return (_indented(value, indent, "\n") + "\n").encode("ascii")
+
+
+def _indented(value: object, indent: str, newline: str) -> str:
+    inner = newline + indent
+    if isinstance(value, dict) and value:
+        fields = [
+            f"{_json.encode_basestring_ascii(str(k))}: {_indented(v, indent, inner)}"
+            for k, v in value.items()
+        ]
+        return "{" + inner + ("," + inner).join(fields) + newline + "}"
+    if isinstance(value, list) and value:
+        items = [_indented(item, indent, inner) for item in value]
+        return "[" + inner + ("," + inner).join(items) + newline + "]"
+    return dumps(value).decode("ascii")

@@ -1,0 +1,65 @@
+"""Help and version texts of `pycontain-oci`, made of the option table."""
+
+from __future__ import annotations
+
+from pycontain.cli import oci_options as table
+from pycontain.errors import UsageError
+from pycontain.oci.runtime import SPEC_VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pycontain.cli.oci_options import Option
+
+_INTRODUCTION = """\
+pycontain-oci - an OCI runtime: makes a container of a bundle (config.json and a root file system)
+
+USAGE:
+   pycontain-oci [global options] COMMAND [options] [arguments...]
+
+EXAMPLE:
+   mkdir -p /tmp/web/rootfs && cd /tmp/web
+   pycontain-oci spec
+   pycontain-oci run web
+
+COMMANDS:
+"""
+
+
+def version() -> str:
+    """Return what --version prints, in the form dockerd and podman parse."""
+    from pycontain import __version__
+
+    return (
+        f"pycontain-oci version {__version__}\n"
+        f"commit: v{__version__}\n"
+        f"spec: {SPEC_VERSION}\n"
+        "+SECCOMP +CAP +CGROUPV1 +CGROUPV2 +TIMENS +IDMAP\n"
+    )
+
+
+def overview() -> str:
+    """Return what --help prints."""
+    width = max(map(len, table.VERBS))
+    verbs = "".join(f"   {name:{width}}  {verb.help}\n" for name, verb in table.VERBS.items())
+    return f"{_INTRODUCTION}{verbs}\nGLOBAL OPTIONS:\n{_options(table.GLOBALS)}"
+
+
+def verb(name: str) -> str:
+    """Return what `NAME --help` prints; raises UsageError for an unknown verb."""
+    found = table.VERBS.get(name)
+    if found is None:
+        raise UsageError(f"unknown command {name!r}", hint="pycontain-oci --help lists them")
+    usage = f"pycontain-oci {name} [options] {found.arguments}".rstrip()
+    example = f"\nEXAMPLE:\n   pycontain-oci {found.example}\n" if found.example else ""
+    return (
+        f"pycontain-oci {name} - {found.help}\n\nUSAGE:\n   {usage}\n{example}\n"
+        f"OPTIONS:\n{_options(found.options)}"
+    )
+
+
+def _options(options: Sequence[Option]) -> str:
+    shown = [", ".join(o.names) + (f" {o.metavar}" if o.metavar else "") for o in options]
+    width = max((len(text) for text in shown), default=0)
+    return "".join(f"   {text:{width}}  {o.help}\n" for text, o in zip(shown, options, strict=True))

@@ -1,0 +1,152 @@
+"""`pycontain-oci run` and `exec`: the verbs that may stay in the foreground."""
+
+from __future__ import annotations
+
+from pycontain.cli import oci
+from pycontain.errors import UsageError
+from pycontain.runtime import bundle, container, foreground
+from pycontain.runtime.foreground import Foreground
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pycontain.cli.oci import Context
+    from pycontain.oci.runtime import Process
+    from pycontain.runtime.container import Container
+    from pycontain.runtime.launch import Init, LaunchOptions
+
+
+def run(context: Context, options: Any, words: list[str]) -> int:
+    """Create and start a container; in the foreground return the status of its program."""
+    loaded = bundle.load(options.bundle or ".", options.config)
+    process = loaded.spec["process"]
+    launch = oci.launch_options(context, options, process, detached=options.detach)
+    with Foreground() as attention:
+        near = _own_terminal(process, launch, options.detach)
+        made, init = container.run(
+            context.root, words[0], loaded.path, loaded.spec, launch,
+            manager_kind=context.manager, raw=loaded.raw,
+        )  # fmt: skip
+        try:
+            if options.pid_file:
+                oci.write_pid_file(options.pid_file, made.pid)
+            oci.settle_poststart(context, made, made.poststart(), strict=True)
+        except BaseException:
+            made.delete(force=True)
+            raise
+        if options.detach:
+            return 0
+        try:
+            return attention.attend(init.pidfd, _console(near, launch))
+        finally:
+            _clean_up(context, made, keep=options.keep)
+
+
+def _clean_up(context: Context, made: Container, *, keep: bool) -> None:
+    if keep:
+        return
+    for failure in made.delete(force=True):
+        context.log.warning(str(failure))
+
+
+def exec(context: Context, options: Any, words: list[str]) -> int:
+    """Run a process in a container; in the foreground return its status."""
+    found = container.load(context.root, words[0])
+    process = _process(found, options, words[1:])
+    launch = oci.launch_options(context, options, process, detached=options.detach)
+    launch.sub_cgroup = options.cgroup
+    with Foreground() as attention:
+        near = _own_terminal(process, launch, options.detach)
+        init = found.exec(process, launch, ignore_paused=options.ignore_paused)
+        if options.pid_file:
+            _write_pid_or_kill(options.pid_file, init)
+        if options.detach:
+            return 0
+        return attention.attend(init.pidfd, _console(near, launch))
+
+
+def _write_pid_or_kill(path: str, init: Init) -> None:
+    try:
+        oci.write_pid_file(path, init.pid)
+    except BaseException:
+        import _signal
+
+        _signal.pidfd_send_signal(init.pidfd, _signal.SIGKILL)
+        raise
+
+
+def _own_terminal(process: Process, launch: LaunchOptions, detached: bool) -> int:
+    """Where the process wants a terminal and we stay: be the receiver of its master ourselves."""
+    if detached or not process.get("terminal"):
+        return -1
+    near, launch.console = foreground.console_pair()
+    return near
+
+
+def _console(near: int, launch: LaunchOptions) -> int:
+    if near < 0:
+        return -1
+    return foreground.receive_console(near)
+
+
+def _process(found: Container, options: Any, command: list[str]) -> Process:
+    if options.process:
+        return bundle.load_process(options.process)
+    if not command:
+        raise UsageError("process args cannot be empty", hint="exec ID COMMAND, or --process FILE")
+    process = found.config()["process"]
+    process["args"] = command
+    process["terminal"] = options.tty
+    process.pop("consoleSize", None)
+    if options.cwd:
+        process["cwd"] = _absolute(options.cwd)
+    process["env"] = process.get("env", []) + [_entry(e) for e in options.env]
+    if "no_new_privs" in options.given:
+        process["noNewPrivileges"] = options.no_new_privs
+    if options.apparmor:
+        process["apparmorProfile"] = options.apparmor
+    if options.process_label:
+        process["selinuxLabel"] = options.process_label
+    _set_user(process, options)
+    _add_capabilities(process, options.cap)
+    return process
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/") or "\0" in path:
+        raise UsageError(f"--cwd: {path!r} is not an absolute path")
+    return path
+
+
+def _entry(text: str) -> str:
+    if text.find("=") < 1:
+        raise UsageError(f"--env: {text!r} is not NAME=VALUE")
+    return text
+
+
+def _set_user(process: Process, options: Any) -> None:
+    user = process.setdefault("user", {"uid": 0, "gid": 0})
+    if options.user:
+        uid, colon, gid = options.user.partition(":")
+        user["uid"] = _user_id("--user", uid)
+        if colon:
+            user["gid"] = _user_id("--user", gid)
+    groups = [_user_id("--additional-gids", gid) for gid in options.additional_gids]
+    if groups:
+        user["additionalGids"] = user.get("additionalGids", []) + groups
+
+
+def _user_id(option: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 11 and int(text) < (1 << 32) - 1):
+        raise UsageError(f"{option}: {text!r} is no user or group number")
+    return int(text)
+
+
+def _add_capabilities(process: Process, names: list[str]) -> None:
+    if not names:
+        return
+    sets: dict[str, list[str]] = process.setdefault("capabilities", {})  # type: ignore[assignment]
+    for which in ("bounding", "effective", "inheritable", "permitted", "ambient"):
+        held = sets.setdefault(which, [])
+        held.extend(name.upper() for name in names if name.upper() not in held)

@@ -1,0 +1,392 @@
+"""The verbs of the OCI runtime on one container: create, start, kill, delete, exec …
+
+A verb reads as its list of steps. What a container is made of is decided in `plan`, carried out by
+`launch`; files and status are `state`'s. What `create` sets up is undone in reverse when a later
+step fails: nothing is left of a failed create.
+"""
+
+from __future__ import annotations
+
+import _signal
+import posix
+import select
+
+from pycontain.cgroup import manager
+from pycontain.errors import ConflictError, InvalidError, KernelError, NotFoundError, PycontainError
+from pycontain.runtime import hooks, launch
+from pycontain.runtime import state as states
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pycontain.cgroup.manager import Cgroup
+    from pycontain.oci.runtime import Process, Resources, Spec
+    from pycontain.runtime.launch import Init, LaunchOptions
+    from pycontain.runtime.state import State
+
+KILL_WAIT_MS = 10000
+"""How long `delete --force` waits for a killed init: the kernel may be writing its core out."""
+
+
+class Container:
+    """One container under a run root: its state, and the verbs on it."""
+
+    __slots__ = ("_cgroup", "home", "run_root", "state")
+
+    def __init__(self, run_root: str, state: State) -> None:
+        self.run_root = run_root
+        self.state = state
+        self.home = f"{run_root}/{state.id}"
+        self._cgroup: Cgroup | None = None
+
+    @property
+    def id(self) -> str:
+        return self.state.id
+
+    @property
+    def pid(self) -> int:
+        return self.state.pid
+
+    @property
+    def cgroup(self) -> Cgroup:
+        """The container's cgroup, attached by the paths that state.json holds."""
+        if self._cgroup is None:
+            self._cgroup = manager.attach(self.state.cgroup)
+        return self._cgroup
+
+    def status(self) -> str:
+        """Return creating, created, running, paused or stopped, as it is now."""
+        status = states.status(self.state, self.home, frozen=False)
+        if status in (states.CREATED, states.RUNNING) and self.cgroup.frozen():
+            return states.PAUSED
+        return status
+
+    def document(self) -> dict[str, object]:
+        """Return what the `state` verb prints."""
+        return states.listing(self.state, self.status())
+
+    def config(self) -> Spec:
+        """Return the Spec as it was at create, whatever became of the bundle since."""
+        from pycontain.oci import codec
+
+        path = self.home + states.CONFIG_FILE
+        try:
+            data = states.read_file(path)
+        except OSError as error:
+            raise KernelError("read", path, error) from None
+        return codec.load_object(data, path, lone_surrogates=True)  # type: ignore[return-value]
+
+    def start(self) -> list[hooks.HookError]:
+        """Let the parked init execute the program; return the failures of poststart hooks.
+
+        Raises ConflictError unless the status is created, HookError when a startContainer hook
+        fails (the container is then stopped).
+        """
+        states.allow("start", self.id, self.status())
+        try:
+            self._run_hooks("startContainer", states.CREATED)
+        except hooks.HookError:
+            self._kill_init()
+            raise
+        launch.release(self.home + states.FIFO, self.state.pid)
+        _remove_file(self.home + states.FIFO)
+        return self.poststart()
+
+    def poststart(self) -> list[hooks.HookError]:
+        """Run the poststart hooks, each of them, and return the failures.
+
+        They are warnings before version 1.3 of the specification and errors from then on
+        (runtime.md "Lifecycle", step 9): `check_poststart` decides.
+        """
+        stage = self.state.hooks.get("poststart")
+        if not stage:
+            return []
+        document = states.document(self.state, states.RUNNING)
+        return hooks.run_each("poststart", stage, document, self.state.pid)
+
+    def kill(self, signal: int, *, all: bool = False) -> None:
+        """Send `signal` to init, or with `all` to every process of the container's cgroup.
+
+        Raises ConflictError when the container is stopped (with `all` that is no error: processes
+        outlive an init that has no pid namespace of its own).
+        """
+        status = self.status()
+        if all:
+            self._kill_all(signal)
+        else:
+            states.allow("kill", self.id, status)
+            if not send(self.state.pid, self.state.start_time, signal):
+                raise ConflictError(f"container {self.id} not running")
+        if status == states.PAUSED and signal == _signal.SIGKILL:
+            # A frozen process of cgroup v1 does not even die.
+            self.cgroup.thaw()
+
+    def delete(self, *, force: bool = False) -> list[hooks.HookError]:
+        """Undo what create made; return the failures of poststop hooks (they are warnings).
+
+        Raises ConflictError when the container runs and not `force`.
+        """
+        status = self.status()
+        if not force:
+            states.allow("delete", self.id, status)
+        if status != states.STOPPED:
+            self._kill_init()
+        self.cgroup.kill()
+        self.cgroup.remove()
+        remove_home(self.home)
+        stage = self.state.hooks.get("poststop")
+        if not stage:
+            return []
+        return hooks.run_each("poststop", stage, states.document(self.state, states.STOPPED), 0)
+
+    def pause(self) -> None:
+        """Freeze every process of the container."""
+        states.allow("pause", self.id, self.status())
+        self.cgroup.freeze()
+
+    def resume(self) -> None:
+        """Thaw a paused container."""
+        states.allow("resume", self.id, self.status())
+        self.cgroup.thaw()
+
+    def update(self, resources: Resources) -> None:
+        """Apply `resources`; a field that is absent stays as it is."""
+        states.allow("update", self.id, self.status())
+        self.cgroup.apply(resources)
+
+    def processes(self) -> list[int]:
+        """Return the pids of the container's processes as this process sees them."""
+        return self.cgroup.procs()
+
+    def exec(
+        self, process: Process, options: LaunchOptions, *, ignore_paused: bool = False
+    ) -> Init:
+        """Start `process` inside the container and return it."""
+        status = self.status()
+        if status == states.PAUSED and not ignore_paused:
+            raise ConflictError(
+                f"cannot exec in a paused container: {self.id}",
+                hint="use --ignore-paused to override",
+            )
+        if status not in (*states.MOVES["exec"], states.PAUSED):
+            raise ConflictError(f"cannot exec in a {status} container: {self.id}")
+        return launch.launch_exec(process, self, options)
+
+    def _run_hooks(self, stage: str, status: str) -> None:
+        wanted = self.state.hooks.get(stage)
+        if wanted:
+            hooks.run(stage, wanted, states.document(self.state, status), self.state.pid)
+
+    def _kill_init(self) -> None:
+        if not self.state.pid:
+            return
+        try:
+            pidfd = posix.pidfd_open(self.state.pid)
+        except ProcessLookupError:
+            return
+        try:
+            if not states.is_alive(self.state.pid, self.state.start_time):
+                return
+            _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
+            if self.cgroup.frozen():
+                self.cgroup.thaw()
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if not poll.poll(KILL_WAIT_MS):
+                raise ConflictError(f"init process {self.state.pid} of {self.id} does not die")
+        finally:
+            posix.close(pidfd)
+
+    def _kill_all(self, signal: int) -> None:
+        for pid in self.cgroup.procs():
+            try:
+                posix.kill(pid, signal)
+            except ProcessLookupError:
+                continue
+
+
+def load(run_root: str, id: str) -> Container:
+    """Return the container `id`; raises NotFoundError, or InvalidError for a half-made one."""
+    return Container(run_root, states.load(run_root, id))
+
+
+def create(
+    run_root: str,
+    id: str,
+    bundle: str,
+    spec: Spec,
+    options: LaunchOptions,
+    *,
+    manager_kind: str = "cgroupfs",
+    raw: bytes = b"",
+) -> Container:
+    """Make a container and park its init before the program; return it.
+
+    `spec` is valid, its root.path absolute; `raw` are the bytes it was read from, if any. Raises
+    ConflictError when the id is taken and whatever a step raises; nothing is left then.
+    """
+    return _make(run_root, id, bundle, spec, options, manager_kind, raw, park=True)[0]
+
+
+def run(
+    run_root: str,
+    id: str,
+    bundle: str,
+    spec: Spec,
+    options: LaunchOptions,
+    *,
+    manager_kind: str = "cgroupfs",
+    raw: bytes = b"",
+) -> tuple[Container, Init]:
+    """Make a container whose init executes the program at once; return both.
+
+    poststart hooks are the caller's to run (`Container.poststart`).
+    """
+    return _make(run_root, id, bundle, spec, options, manager_kind, raw, park=False)
+
+
+def _make(
+    run_root: str,
+    id: str,
+    bundle: str,
+    spec: Spec,
+    options: LaunchOptions,
+    manager_kind: str,
+    raw: bytes,
+    *,
+    park: bool,
+) -> tuple[Container, Init]:
+    home = states.claim(run_root, id)
+    undo: list[Callable[[], object]] = [lambda: remove_home(home)]
+    try:
+        container = Container(run_root, _new_state(id, bundle, spec))
+        _remember_config(home, spec, raw)
+        cgroup = options.cgroup or _open_cgroup(id, spec, manager_kind)
+        undo.append(cgroup.remove)
+        undo.append(cgroup.kill)
+        cgroup.create()
+        cgroup.apply(spec.get("linux", {}).get("resources", {}))
+        container.state.cgroup = cgroup.paths()
+        states.save(home, container.state)
+        options.bundle = bundle
+        options.cgroup = cgroup
+        options.park = _make_fifo(home) if park else ""
+        options.hooks = _hook_runner(container, spec)
+        init = launch.launch_init(spec, options)
+        undo.append(lambda: container._kill_init())
+        container._cgroup = cgroup
+        container.state.pid = init.pid
+        container.state.start_time = init.start_time
+        states.save(home, container.state)
+    except BaseException:
+        _undo(undo)
+        raise
+    return container, init
+
+
+def _new_state(id: str, bundle: str, spec: Spec) -> State:
+    state = states.State(id, bundle, spec["root"]["path"], spec["ociVersion"])
+    state.annotations = spec.get("annotations", {})
+    wanted = spec.get("hooks", {})
+    state.hooks = {stage: wanted[stage] for stage in hooks.LATER_STAGES if wanted.get(stage)}  # type: ignore[literal-required]
+    return state
+
+
+def _remember_config(home: str, spec: Spec, raw: bytes) -> None:
+    if not raw:
+        from pycontain.oci import codec
+
+        raw = codec.dumps(spec)
+    states.write_file(home + states.CONFIG_FILE, raw)
+
+
+def _open_cgroup(id: str, spec: Spec, kind: str) -> Cgroup:
+    path = spec.get("linux", {}).get("cgroupsPath", "")
+    return manager.open(kind, path, id=id)
+
+
+def _make_fifo(home: str) -> str:
+    path = home + states.FIFO
+    try:
+        posix.mkfifo(path, 0o622)
+    except OSError as error:
+        raise KernelError("make exec fifo", path, error, call="mkfifo") from None
+    return path
+
+
+def _hook_runner(container: Container, spec: Spec) -> Callable[[str, int], None] | None:
+    wanted: Any = spec.get("hooks")
+    if not wanted:
+        return None
+
+    def run_stage(stage: str, pid: int) -> None:
+        if wanted.get(stage):
+            container.state.pid = pid
+            document = states.document(container.state, states.CREATED)
+            hooks.run(stage, wanted[stage], document, pid)
+
+    return run_stage
+
+
+def _undo(steps: list[Callable[[], object]]) -> None:
+    """Carry out `steps` last first; a step that fails does not keep the others from being done."""
+    for step in reversed(steps):
+        try:
+            step()
+        except PycontainError:
+            # The error on its way to the caller is the cause; this one is its echo.
+            continue
+
+
+def send(pid: int, start_time: int, signal: int) -> bool:
+    """Send `signal` to the process `pid` that started at `start_time`; False when it is gone."""
+    try:
+        pidfd = posix.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not states.is_alive(pid, start_time):
+            return False
+        _signal.pidfd_send_signal(pidfd, signal)
+    except ProcessLookupError:
+        return False
+    except OSError as error:
+        raise KernelError("send signal to", pid, error, call="pidfd_send_signal") from None
+    finally:
+        posix.close(pidfd)
+    return True
+
+
+def delete_broken(run_root: str, id: str) -> None:
+    """Remove what is left of a container whose state.json is missing or unreadable."""
+    home = f"{run_root}/{states.check_id(id)}"
+    if not states.is_directory(home):
+        raise NotFoundError(f"container {id!r} does not exist")
+    remove_home(home)
+
+
+def remove_home(home: str) -> None:
+    """Remove a container's directory; what is gone already is no error."""
+    try:
+        names = posix.listdir(home)
+    except FileNotFoundError:
+        return
+    for name in names:
+        _remove_file(f"{home}/{name}")
+    try:
+        posix.rmdir(home)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise KernelError("remove", home, error, call="rmdir") from None
+
+
+def _remove_file(path: str) -> None:
+    try:
+        posix.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise KernelError("remove", path, error, call="unlink") from None

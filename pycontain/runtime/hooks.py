@@ -1,0 +1,203 @@
+"""Hooks: programs of the bundle that run at six places of a container's life.
+
+Owns how one hook runs (state on stdin, environment exactly as given, timeout) and the rule for its
+failure; when a stage runs is decided by `container` and `launch`.
+
+    stage            namespaces   a failure
+    prestart         runtime's    ends create with an error
+    createRuntime    runtime's    ends create with an error
+    createContainer  container's  ends create with an error; path resolved in the runtime's root
+    startContainer   container's  ends start with an error; path resolved in the container's root
+    poststart        runtime's    see `container.poststart`
+    poststop         runtime's    is a warning
+
+Source: opencontainers/runtime-spec config.md "POSIX-platform Hooks", runtime.md "Lifecycle".
+"""
+
+from __future__ import annotations
+
+import _signal
+import posix
+import select
+
+from pycontain.errors import KernelError, PycontainError
+from pycontain.oci import codec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import NoReturn
+
+    from pycontain.oci.runtime import Hook
+
+LATER_STAGES = ("startContainer", "poststart", "poststop")
+"""The stages that state.json has to remember, since they run after `create`."""
+
+INSIDE = ("createContainer", "startContainer")
+
+OUTPUT_LIMIT = 4096
+"""Bytes of a failed hook's output that go into the error."""
+
+# setns(2) order: the user namespace gives the rights for the others, so it is joined first.
+_NAMESPACES = (
+    ("user", 0x10000000),
+    ("mnt", 0x00020000),
+    ("uts", 0x04000000),
+    ("ipc", 0x08000000),
+    ("net", 0x40000000),
+    ("cgroup", 0x02000000),
+    ("pid", 0x20000000),
+)
+
+
+class HookError(PycontainError):
+    """A hook failed, could not be started or ran out of time."""
+
+
+def run(stage: str, hooks: Sequence[Hook], state: Mapping[str, object], pid: int) -> None:
+    """Run the hooks of one stage in order; the first failure ends it with HookError.
+
+    `state` is what they read on stdin; `pid` the container's init, whose namespaces the stages in
+    INSIDE join.
+    """
+    for index in range(len(hooks)):
+        run_one(stage, index, hooks[index], state, pid)
+
+
+def run_each(
+    stage: str, hooks: Sequence[Hook], state: Mapping[str, object], pid: int
+) -> list[HookError]:
+    """Run every hook of one stage whatever becomes of the others; return the failures."""
+    failures = []
+    for index in range(len(hooks)):
+        try:
+            run_one(stage, index, hooks[index], state, pid)
+        except HookError as error:
+            failures.append(error)
+    return failures
+
+
+def run_one(
+    stage: str, index: int, hook: Hook, state: Mapping[str, object], pid: int
+) -> None:
+    """Run one hook to its end; raises HookError."""
+    # Files in memory instead of pipes: a hook that does not read gives no EPIPE, one that writes
+    # a lot does not block, and a daemon it leaves behind does not hold us.
+    stdin = _memory(codec.dumps(state))
+    output = _memory(b"")
+    try:
+        child = _spawn(stage, hook, stdin, output, pid)
+        how = _wait(child, hook.get("timeout", 0))
+        if how:
+            text = posix.pread(output, OUTPUT_LIMIT, 0).decode("utf-8", "replace").strip()
+            said = f", output: {text}" if text else ""
+            raise HookError(f"error running {stage} hook #{index}: {hook['path']}: {how}{said}")
+    except OSError as error:
+        cause = KernelError(f"error running {stage} hook #{index}:", hook["path"], error)
+        raise HookError(cause.message) from None
+    finally:
+        posix.close(stdin)
+        posix.close(output)
+
+
+def _memory(content: bytes) -> int:
+    fd = posix.memfd_create("pycontain-hook", posix.MFD_CLOEXEC)
+    posix.write(fd, content)
+    posix.lseek(fd, 0, 0)
+    return fd
+
+
+def _spawn(stage: str, hook: Hook, stdin: int, output: int, pid: int) -> int:
+    if stage not in INSIDE:
+        return _start_program(hook, stdin, output, setpgroup=0)
+    child = posix.fork()
+    if child == 0:
+        _inside(hook, stdin, output, pid)
+    return child
+
+
+def _start_program(hook: Hook, stdin: int, output: int, **group: int) -> int:
+    path = hook["path"]
+    environment = [entry.partition("=") for entry in hook.get("env") or []]
+    return posix.posix_spawn(
+        path,
+        hook.get("args") or [path],
+        {name: value for name, _, value in environment},
+        file_actions=[
+            (posix.POSIX_SPAWN_DUP2, stdin, 0),
+            (posix.POSIX_SPAWN_DUP2, output, 1),
+            (posix.POSIX_SPAWN_DUP2, output, 2),
+        ],
+        setsigmask=[],
+        setsigdef=[_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGINT],
+        **group,  # type: ignore[arg-type]
+    )
+
+
+def _inside(hook: Hook, stdin: int, output: int, pid: int) -> NoReturn:
+    """In a forked child: join the container's namespaces and run the hook there, as its child.
+
+    Both stay in the process group that `_wait` kills.
+    """
+    status = 125
+    try:
+        posix.setpgid(0, 0)
+        _join(pid)
+        how = _exit_text(_reap(_start_program(hook, stdin, output)))
+        status = 1 if how else 0
+        if how and not posix.fstat(output).st_size:
+            posix.write(output, how.encode())
+    except OSError as error:
+        posix.write(output, KernelError("start", hook["path"], error).message.encode())
+    finally:
+        posix._exit(status)
+
+
+def _join(pid: int) -> None:
+    from pycontain.syscalls import kernel
+
+    # Python is the host's binary: nothing in the container may open it through /proc meanwhile.
+    kernel.prctl(4, 0)
+    spaces = []
+    for name, flag in _NAMESPACES:
+        fd = posix.open(f"/proc/{pid}/ns/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
+        own = posix.stat(f"/proc/self/ns/{name}")
+        if (own.st_dev, own.st_ino) != (posix.fstat(fd).st_dev, posix.fstat(fd).st_ino):
+            spaces.append((fd, flag))
+    root = posix.open(f"/proc/{pid}/root", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    for fd, flag in spaces:
+        kernel.setns(fd, flag)
+    posix.fchdir(root)
+    posix.chroot(".")
+    posix.chdir("/")
+
+
+def _wait(child: int, timeout: int) -> str:
+    """Return "" when `child` succeeds, else how it ended; kill its group after `timeout` seconds."""
+    if timeout:
+        pidfd = posix.pidfd_open(child)
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if not poll.poll(min(timeout * 1000, (1 << 31) - 1)):
+                posix.killpg(child, _signal.SIGKILL)
+                _reap(child)
+                return f"timed out after {timeout} s"
+        finally:
+            posix.close(pidfd)
+    return _exit_text(_reap(child))
+
+
+def _reap(child: int) -> int:
+    while True:
+        try:
+            return posix.waitpid(child, 0)[1]
+        except InterruptedError:
+            continue
+
+
+def _exit_text(status: int) -> str:
+    if posix.WIFSIGNALED(status):
+        return f"killed by signal {posix.WTERMSIG(status)}"
+    code = posix.WEXITSTATUS(status)
+    return f"exit status {code}" if code else ""
