@@ -203,7 +203,8 @@ def dotted(key: str) -> str:
 
 
 def _sysctl_refusal(name: str, spaces: dict[str, str]) -> str:
-    if ".." in name or name.startswith("."):
+    # In this form a "/" stands for a dot of the file's name: "/" and "//" would be "." and "..".
+    if not all(part.strip("/") for part in name.split(".")):
         return "is no sysctl name"
     if name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
         return "" if "ipc" in spaces else "would change the host: needs an ipc namespace"
