@@ -8,7 +8,9 @@ a record is garbage, collected at the next chance under the exclusive lock.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 from pycontain.errors import InvalidError, KernelError, PycontainError, UsageError, quote
 from pycontain.image import archive, blobs, layer, opening, pipeline, reference
@@ -19,6 +21,7 @@ from pycontain.image.source import StreamSource
 from pycontain.image.store import Image, ImageStore
 from pycontain.oci import codec
 from pycontain.oci import image as oci
+from pycontain.rootfs import probe, userns
 from pycontain.rootfs.snapshotter import Snapshotter
 from pycontain.rootfs.stage import Stages
 
@@ -41,7 +44,7 @@ def load(
     Raises InvalidError for anything broken or hostile, KernelError when the host fails, and leaves
     nothing behind then.
     """
-    return _Loader(data_root, progress, notice).load(source, name)
+    return _work(_load, (data_root, source, name, progress), source, notice)
 
 
 def import_rootfs(
@@ -53,7 +56,20 @@ def import_rootfs(
     notice: Notice | None = None,
 ) -> Image:
     """Make an image of one layer from a root file system's tar (a path or "-")."""
-    return _Loader(data_root, progress, notice).import_rootfs(source, name)
+    return _work(_import, (data_root, source, name, progress), source, notice)[0]
+
+
+def import_from_host(
+    data_root: str, name: str, binaries: list[str], *, notice: Notice | None = None
+) -> Image:
+    """Make an image of programs of this host and what they need to run; see `build.from_host`."""
+    from pycontain.image import build
+
+    layer, command = build.host_layer(binaries, 0)
+    with tempfile.TemporaryDirectory(prefix="pycontain-") as directory:
+        path = f"{directory}/image.tar"
+        build.write_archive(path, name, layer, command, 0, compress=False)
+        return load(data_root, path, name=name, notice=notice)[0]
 
 
 def remove(
@@ -68,6 +84,13 @@ def remove(
 
 def collect(data_root: str) -> bool:
     """Remove blobs and snapshots no image needs; False when a load is under way, which will do it."""
+    if os.geteuid() != 0:
+        # Snapshots hold files of subordinate ids.
+        return bool(userns.run(_collect, data_root))
+    return _collect(data_root)
+
+
+def _collect(data_root: str) -> bool:
     store, stages = ImageStore(data_root), Stages(Snapshotter(data_root))
     store.prepare()
     stages.prepare()
@@ -80,21 +103,68 @@ def collect(data_root: str) -> bool:
         return alone
 
 
+def _work(
+    task: Callable[..., dict[str, Any]],
+    arguments: tuple[object, ...],
+    source: str,
+    notice: Notice | None,
+) -> list[Image]:
+    """Run a task as root: of the host, or of a user namespace; return the images it stored."""
+    try:
+        if os.geteuid() == 0:
+            done = task(*arguments, None)
+        else:
+            done = cast("dict[str, Any]", userns.run(task, *arguments, userns.id_maps().count))
+    except OSError as error:
+        raise KernelError("load", error.filename or source, error) from error
+    for text in done["notices"] if notice else ():
+        cast("Notice", notice)(text)
+    return [Image(name, record) for name, record in done["images"]]
+
+
+def _load(
+    data_root: str, source: str, name: str, progress: Progress | None, ids: int | None
+) -> dict[str, Any]:
+    loader = _Loader(data_root, progress, ids)
+    return loader.result(loader.load(source, name))
+
+
+def _import(
+    data_root: str, source: str, name: str, progress: Progress | None, ids: int | None
+) -> dict[str, Any]:
+    loader = _Loader(data_root, progress, ids)
+    return loader.result([loader.import_rootfs(source, name)])
+
+
 class _Loader:
-    def __init__(self, data_root: str, progress: Progress | None, notice: Notice | None) -> None:
+    """One load. `ids` is how many user ids are mapped, None for all of them."""
+
+    def __init__(self, data_root: str, progress: Progress | None, ids: int | None) -> None:
         self.root = data_root
         self.store = ImageStore(data_root)
         self.blobs = blobs.Blobs(self.store)
         self.snapshots = Snapshotter(data_root)
         self.stages = Stages(self.snapshots)
         self.progress = progress
-        self.notice = notice
+        self.notices: list[str] = []
+        self.ids = ids
+        self.driver = ""
+
+    def result(self, images: list[Image]) -> dict[str, Any]:
+        """Return the outcome as plain data: it may have to leave a child process."""
+        found = [[image.name, image.record()] for image in images]
+        return {"images": found, "notices": self.notices}
+
+    def prepare(self) -> None:
+        """Make the directories, clear what a crash left, find out how to unpack."""
+        _collect(self.root)
+        self.driver = probe.write_driver(self.stages.path)
 
     def load(self, source: str, name: str) -> list[Image]:
         target = reference.parse(name) if name else None
         if target and target.digest:
             raise UsageError(f"{quote(name)}: an image cannot be loaded under a digest")
-        collect(self.root)
+        self.prepare()
         try:
             with (
                 blobs.lock(self.store),
@@ -115,7 +185,7 @@ class _Loader:
 
     def import_rootfs(self, source: str, name: str) -> Image:
         reference.parse(name)
-        collect(self.root)
+        self.prepare()
         try:
             with (
                 blobs.lock(self.store),
@@ -129,10 +199,10 @@ class _Loader:
     def give_back(self) -> None:
         """Free what a failed load has stored; the first error is the one to report."""
         try:
-            collect(self.root)
-        except (OSError, PycontainError) as error:
-            if self.notice:
-                self.notice(f"space is given back by the next load: {error}")
+            _collect(self.root)
+        except (OSError, PycontainError):
+            # The next load or removal collects it.
+            return
 
     def rootfs(self, whole: Blob | None, what: str, name: str) -> Image:
         if whole is None or not name:
@@ -162,8 +232,8 @@ class _Loader:
         """Store one image: blobs, snapshots, record, names."""
         config = candidate.config
         assert config is not None
-        if config.architecture not in ("", archive.host_architecture()) and self.notice:
-            self.notice(f"image is for {config.architecture}, this machine is not")
+        if config.architecture not in ("", archive.host_architecture()):
+            self.notices.append(f"image is for {quote(config.architecture)}, this machine is not")
         digests = [self.layer(candidate, config, n) for n in range(len(candidate.layers))]
         self.blobs.put(config.content)
         manifest = candidate.manifest or self.manifest(config, digests)
@@ -228,13 +298,14 @@ class _Loader:
     ) -> None:
         lowers = [self.snapshots.diff(chain_id) for chain_id in reversed(chain_ids[:-1])]
         with self.stages.stage(chain_ids[-1]) as (directory, commit):
-            done = layer.unpack(source, directory, lowers, userxattr=self.snapshots.userxattr)
+            done = layer.unpack(
+                source, directory, lowers, userxattr="userxattr" in self.driver, ids=self.ids
+            )
             source.drain()
             _check_diff_id(chunks, diff_id, blob)
             commit(done.size)
-        for what, count in done.skipped.items():
-            if self.notice:
-                self.notice(f"{blob.what}: left out {count} {what}")
+        skipped = [f"{blob.what}: {count} {what}" for what, count in done.skipped.items()]
+        self.notices.extend(skipped)
 
 
 def _names(candidate: Candidate) -> list[reference.Reference]:

@@ -52,12 +52,18 @@ class Unpacked:
 
 
 def unpack(
-    source: Source, upper: str, lowers: Sequence[str], *, userxattr: bool = False
+    source: Source,
+    upper: str,
+    lowers: Sequence[str],
+    *,
+    userxattr: bool = False,
+    ids: int | None = None,
 ) -> Unpacked:
     """Unpack the tar of `source` into the empty directory `upper`, above `lowers` (top first).
 
-    Raises InvalidError for a malformed or hostile layer, KernelError when the host fails; then `upper`
-    holds a part of the layer and is the caller's to remove.
+    `ids` is how many user ids this user namespace maps, None for all; with one, everything belongs
+    to it. Raises InvalidError for a malformed or hostile layer, KernelError when the host fails; then
+    `upper` holds a part of the layer and is the caller's to remove.
     """
     opened: list[int] = []
     try:
@@ -65,7 +71,7 @@ def unpack(
             opened.append(os.open(path, trees.DIRECTORY))
         view = MergedView(opened[0], opened[1:], userxattr=userxattr)
         try:
-            unpacker = _Unpacker(source, view)
+            unpacker = _Unpacker(source, view, ids)
             unpacker.run()
             return unpacker.done
         finally:
@@ -76,7 +82,8 @@ def unpack(
 
 
 class _Unpacker:
-    def __init__(self, source: Source, view: MergedView) -> None:
+    def __init__(self, source: Source, view: MergedView, ids: int | None) -> None:
+        self.ids = ids
         self.reader = tar.TarReader(source)
         self.what = source.what
         self.view = view
@@ -103,6 +110,8 @@ class _Unpacker:
         return InvalidError(f"{self.what}: entry {quote(name[:300])}: {why}")
 
     def place(self, entry: tar.Entry) -> None:
+        if self.ids is not None and max(entry.uid, entry.gid) >= self.ids:
+            self.map_owner(entry, self.ids)
         path, name = self.split(entry.name)
         if not name:
             self.place_root(entry)
@@ -122,6 +131,15 @@ class _Unpacker:
                 self.place_hard_link(entry, here, name)
             case _:
                 self.place_node(entry, here, name)
+
+    def map_owner(self, entry: tar.Entry, ids: int) -> None:
+        if ids > 1:
+            owner = f"{entry.uid}:{entry.gid}"
+            raise self.bad(
+                entry.name, f"belongs to {owner}, only {ids} ids are mapped (/etc/subuid)"
+            )
+        entry.uid = entry.gid = 0
+        self.done.skipped["entries now belong to root (no subordinate ids)"] += 1
 
     def split(self, raw: bytes) -> tuple[bytes, bytes]:
         """Return parent path and last component of an entry's name; ("", "") is the root."""
@@ -275,7 +293,7 @@ class _Unpacker:
         try:
             os.mknod(name, kind | 0o600, device, dir_fd=dir_fd)
         except PermissionError:
-            self.done.skipped["device nodes (not permitted here)"] += 1
+            self.done.skipped["device nodes left out (not permitted)"] += 1
             return
         self.view.placed(here, name)
         os.chown(name, entry.uid, entry.gid, dir_fd=dir_fd, follow_symlinks=False)
@@ -288,7 +306,7 @@ class _Unpacker:
             self.view.set_opaque(self.view.parent(path))
         elif hidden.startswith(WHITEOUT):
             # AUFS bookkeeping (.wh..wh.plnk, .wh..wh.aufs …): no content of the image.
-            self.done.skipped["AUFS bookkeeping entries"] += 1
+            self.done.skipped["AUFS bookkeeping entries left out"] += 1
         elif hidden in (b"", b".", b".."):
             raise self.bad(entry.name, "malformed whiteout")
         else:
@@ -325,14 +343,14 @@ class _Unpacker:
     def set_xattrs(self, fd: int, xattrs: dict[bytes, bytes]) -> None:
         for name, value in xattrs.items():
             if not _is_kept(name):
-                self.done.skipped["extended attributes the image may not set"] += 1
+                self.done.skipped["extended attributes left out (not for images to set)"] += 1
                 continue
             try:
                 os.setxattr(fd, name, value)
             except OSError as error:
                 if error.errno not in (errno.ENOTSUP, errno.EPERM):
                     raise
-                self.done.skipped["extended attributes (not permitted here)"] += 1
+                self.done.skipped["extended attributes left out (not permitted)"] += 1
 
 
 def _is_kept(name: bytes) -> bool:

@@ -26,7 +26,12 @@ _PAGE = 4096 - 1
 
 
 def prepare(
-    snapshots: Snapshotter, container_dir: str, chain_ids: list[str], *, volatile: bool
+    snapshots: Snapshotter,
+    container_dir: str,
+    chain_ids: list[str],
+    *,
+    volatile: bool,
+    userxattr: bool,
 ) -> list[dict[str, Any]]:
     """Make upper and work; return the overlay mount. See `Snapshotter.prepare`."""
     if len(chain_ids) > MAX_LAYERS:
@@ -43,12 +48,17 @@ def prepare(
     except OSError as error:
         raise KernelError("make writable layer", container_dir, error) from error
     lower = [snapshots.diff(chain_id) for chain_id in reversed(chain_ids)]
-    options = mount_options(lower, upper, work, volatile, snapshots.userxattr)
-    mount = {"destination": "", "type": "overlay", "source": "overlay", "options": options}
+    options = mount_options(lower, upper, work, volatile, userxattr)
+    mount: dict[str, Any] = {
+        "destination": "",
+        "type": "overlay",
+        "source": "overlay",
+        "options": options,
+    }
     if _size(options) <= _PAGE:
         return [mount]
     short = [chain_id.removeprefix("sha256:")[:SHORT] for chain_id in reversed(chain_ids)]
-    mount["options"] = mount_options(short, upper, work, volatile, snapshots.userxattr)
+    mount["options"] = mount_options(short, upper, work, volatile, userxattr)
     mount["cwd"] = snapshots.root + "/snapshots/l"
     if (size := _size(mount["options"])) > _PAGE:
         hint = "use a shorter data root or an image of fewer layers"

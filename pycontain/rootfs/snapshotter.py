@@ -3,7 +3,7 @@
     snapshots/HEX/diff      one unpacked layer, HEX being its chain ID without "sha256:"
     snapshots/l/SHORT       symlink ../HEX/diff, SHORT being the first 26 digits of HEX
     snapshots/.tmp-*        a layer that is being unpacked; it becomes HEX by rename
-    snapshots/driver        "overlay", or "copy: why"
+    snapshots/driver        "overlay", "overlay,userxattr" or "copy: why", found out by `probe`
 
 Owns the snapshots and what a container's own layer looks like; unpacking is the engine's business.
 `overlay` and `copy` are the two ways to make a rootfs of them. Hot path.
@@ -25,11 +25,10 @@ if TYPE_CHECKING:
 class Snapshotter:
     """The snapshots under one data root."""
 
-    __slots__ = ("root", "userxattr")
+    __slots__ = ("root",)
 
-    def __init__(self, data_root: str, *, userxattr: bool | None = None) -> None:
+    def __init__(self, data_root: str) -> None:
         self.root = data_root
-        self.userxattr = posix.geteuid() != 0 if userxattr is None else userxattr
 
     def prepare(
         self, container_dir: str, chain_ids: list[str], *, volatile: bool = False
@@ -42,11 +41,14 @@ class Snapshotter:
         Raises NotFoundError when a snapshot is missing, KernelError.
         """
         driver = self.driver()
-        if driver != "overlay":
+        if driver.startswith("copy"):
             from pycontain.rootfs import copy
 
             return copy.prepare(self, container_dir, chain_ids)
-        return overlay.prepare(self, container_dir, chain_ids, volatile=volatile)
+        userxattr = driver == "overlay,userxattr"
+        return overlay.prepare(
+            self, container_dir, chain_ids, volatile=volatile, userxattr=userxattr
+        )
 
     def remove(self, container_dir: str) -> None:
         """Remove what `prepare` made and the container wrote; missing is no error."""
@@ -59,7 +61,7 @@ class Snapshotter:
                 userns.run(trees.remove, f"{container_dir}/{name}")
 
     def driver(self) -> str:
-        """Return "overlay", or "copy: " and why overlay cannot be had on this data root."""
+        """Return "overlay", "overlay,userxattr" (in a user namespace), or "copy: " and why."""
         try:
             return trees.read_file(f"{self.root}/snapshots/driver", 4096).decode()
         except OSError:
