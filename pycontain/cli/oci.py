@@ -7,7 +7,7 @@ here; the others are imported when they are asked for (`oci_more`). Exit status 
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import posix
 import sys
 

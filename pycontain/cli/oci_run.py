@@ -70,7 +70,7 @@ def _write_pid_or_kill(path: str, init: Init) -> None:
     try:
         oci.write_pid_file(path, init.pid)
     except BaseException:
-        import _signal
+        import _signal  # type: ignore[import-not-found]
 
         _signal.pidfd_send_signal(init.pidfd, _signal.SIGKILL)
         raise

@@ -88,7 +88,7 @@ def read_document(path: str) -> bytes:
 
 def read_all(fd: int, what: str) -> bytes:
     """Return everything that comes out of `fd`, a pipe too; InvalidError beyond CONFIG_LIMIT."""
-    parts = []
+    parts: list[bytes] = []
     size = 0
     while True:
         try:

@@ -7,7 +7,7 @@ step fails: nothing is left of a failed create.
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import posix
 import select
 

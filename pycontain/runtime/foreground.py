@@ -6,7 +6,7 @@ wait in a pipe, so none is lost; `Foreground` is made before the launch for that
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import _socket
 import posix
 import select

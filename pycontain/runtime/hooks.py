@@ -16,7 +16,7 @@ Source: opencontainers/runtime-spec config.md "POSIX-platform Hooks", runtime.md
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import posix
 import select
 

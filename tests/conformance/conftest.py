@@ -1,0 +1,64 @@
+"""Fixtures of the conformance suite; `--runtime PATH` chooses what is tested."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from oci_driver import Bundle, Oci, launcher, make_rootfs
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--runtime", default="", help="OCI runtime to test (default: this checkout's)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "lacks(runc=, crun=): why that runtime does not have this")
+
+
+@pytest.fixture(scope="session")
+def runtime_program(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    chosen = request.config.getoption("--runtime", default="")
+    if not chosen:
+        return launcher(tmp_path_factory.mktemp("bin"))
+    found = shutil.which(chosen)
+    if not found:
+        pytest.fail(f"--runtime {chosen}: not found")
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def busybox_rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("busybox") / "rootfs"
+    make_rootfs(path)
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def subreaper() -> None:
+    """Inits outlive the runtime: they become our children, as they are the engine's."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@pytest.fixture
+def oci(
+    request: pytest.FixtureRequest, runtime_program: Path, busybox_rootfs: Path, tmp_path: Path
+) -> Iterator[Oci]:
+    oci = Oci(runtime_program, tmp_path, busybox_rootfs)
+    for marker in request.node.iter_markers("lacks"):
+        if oci.name in marker.kwargs:
+            pytest.skip(f"{oci.name}: {marker.kwargs[oci.name]}")
+    yield oci
+    oci.clean()
+
+
+@pytest.fixture
+def bundle(oci: Oci) -> Bundle:
+    return oci.bundle()

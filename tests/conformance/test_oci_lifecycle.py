@@ -1,0 +1,314 @@
+"""The life of a container: create, start, state, kill, delete, and what is refused when."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from oci_driver import Bundle, Oci
+
+pytestmark = pytest.mark.root
+
+
+def test_a_container_goes_through_its_states(oci: Oci, bundle: Bundle) -> None:
+    bundle.command("sleep", "100")
+    oci.create(bundle, "one")
+    assert oci.status() == "created"
+    oci("start", "one")
+    assert oci.status() == "running"
+    oci("kill", "one", "KILL")
+    oci.wait("one")
+    oci("delete", "one")
+    assert "does not exist" in oci.fails("state", "one")
+
+
+def test_state_holds_the_fields_of_the_specification(oci: Oci, bundle: Bundle) -> None:
+    bundle.config["annotations"] = {"org.example": "value"}
+    oci.running(bundle)
+    state = oci.state()
+    assert state["id"] == "one"
+    assert state["status"] == "running"
+    assert state["bundle"] == str(bundle.path)
+    assert state["annotations"]["org.example"] == "value"
+    assert state["ociVersion"].startswith("1.")
+    assert Path(f"/proc/{state['pid']}").exists()
+
+
+def test_the_program_does_not_run_before_start(oci: Oci, bundle: Bundle) -> None:
+    bundle.shell("touch /ran")
+    oci.create(bundle, "one")
+    time.sleep(0.2)
+    assert not (bundle.rootfs / "ran").exists()
+    oci("start", "one")
+    oci.wait("one")
+    assert (bundle.rootfs / "ran").exists()
+
+
+def test_changes_of_the_bundle_after_create_have_no_effect(oci: Oci, bundle: Bundle) -> None:
+    bundle.shell("touch /first")
+    oci.create(bundle, "one")
+    bundle.shell("touch /second")
+    bundle.write()
+    oci("start", "one")
+    oci.wait("one")
+    assert (bundle.rootfs / "first").exists()
+    assert not (bundle.rootfs / "second").exists()
+
+
+def test_start_of_a_running_container_is_refused(oci: Oci, bundle: Bundle) -> None:
+    oci.running(bundle)
+    oci.fails("start", "one")
+    assert oci.status() == "running"
+
+
+def test_start_of_a_stopped_container_is_refused(oci: Oci, bundle: Bundle) -> None:
+    bundle.command("true")
+    oci.create(bundle, "one")
+    oci("start", "one")
+    oci.wait("one")
+    oci.fails("start", "one")
+    assert oci.status() == "stopped"
+
+
+def test_delete_of_a_running_container_is_refused(oci: Oci, bundle: Bundle) -> None:
+    oci.running(bundle)
+    oci.fails("delete", "one")
+    assert oci.status() == "running"
+
+
+def test_delete_of_a_created_container_works(oci: Oci, bundle: Bundle) -> None:
+    oci.create(bundle, "one")
+    pid = oci.state()["pid"]
+    oci("delete", "--force", "one")
+    oci.fails("state", "one")
+    assert not _lives(pid)
+
+
+def test_delete_force_ends_a_running_container(oci: Oci, bundle: Bundle) -> None:
+    oci.running(bundle)
+    pid = oci.state()["pid"]
+    oci("delete", "--force", "one")
+    oci.fails("state", "one")
+    assert not _lives(pid)
+
+
+def test_delete_force_of_an_unknown_container_is_no_error(oci: Oci) -> None:
+    oci("delete", "--force", "never-was")
+
+
+@pytest.mark.parametrize("verb", ["state", "start", "delete", "pause", "resume", "ps"])
+def test_an_unknown_container_is_an_error(oci: Oci, verb: str) -> None:
+    oci.fails(verb, "never-was")
+
+
+@pytest.mark.parametrize("verb", ["state", "start", "kill", "delete", "create", "run", "exec"])
+def test_a_missing_id_is_an_error(oci: Oci, verb: str) -> None:
+    oci.fails(verb)
+
+
+def test_an_id_is_unique(oci: Oci, bundle: Bundle) -> None:
+    oci.running(bundle)
+    other = oci.bundle()
+    other.write()
+    oci.fails("create", "--bundle", other.path, "one")
+    assert oci.status() == "running"
+
+
+@pytest.mark.parametrize("id", ["", "..", "a/b", "a b", "a\nb"])
+def test_a_bad_id_is_refused(oci: Oci, bundle: Bundle, id: str) -> None:
+    bundle.write()
+    oci.fails("create", "--bundle", bundle.path, id)
+
+
+def test_a_deleted_id_can_be_used_again(oci: Oci, bundle: Bundle) -> None:
+    for _ in range(2):
+        oci.create(bundle, "one")
+        oci("start", "one")
+        oci.wait("one")
+        oci("delete", "one")
+
+
+@pytest.mark.parametrize("name", ["TERM", "SIGTERM", "15", "term"])
+def test_kill_takes_names_and_numbers(oci: Oci, bundle: Bundle, name: str) -> None:
+    bundle.shell("trap 'touch /caught; exit' TERM; touch /ready; while :; do sleep 0.05; done")
+    oci.running(bundle)
+    _wait_for(bundle.rootfs / "ready")
+    oci("kill", "one", name)
+    oci.wait("one")
+    assert (bundle.rootfs / "caught").exists()
+
+
+def test_kill_sends_sigterm_by_default(oci: Oci, bundle: Bundle) -> None:
+    bundle.shell("trap 'touch /caught; exit' TERM; touch /ready; while :; do sleep 0.05; done")
+    oci.running(bundle)
+    _wait_for(bundle.rootfs / "ready")
+    oci("kill", "one")
+    oci.wait("one")
+    assert (bundle.rootfs / "caught").exists()
+
+
+def test_kill_of_a_created_container_ends_it(oci: Oci, bundle: Bundle) -> None:
+    oci.create(bundle, "one")
+    oci("kill", "one", "KILL")
+    oci.wait("one")
+
+
+def test_kill_of_a_stopped_container_is_refused(oci: Oci, bundle: Bundle) -> None:
+    oci.create(bundle, "one")
+    oci("start", "one")
+    oci.wait("one")
+    oci.fails("kill", "one", "KILL")
+
+
+@pytest.mark.parametrize("name", ["NOPE", "SIG", "-1", "999"])
+def test_an_unknown_signal_is_refused(oci: Oci, bundle: Bundle, name: str) -> None:
+    oci.running(bundle)
+    oci.fails("kill", "one", name)
+    assert oci.status() == "running"
+
+
+def test_kill_of_one_process_leaves_the_exit_status_to_init(oci: Oci, bundle: Bundle) -> None:
+    bundle.shell("exit 7")
+    assert oci.run(bundle, status=None).status == 7
+
+
+def test_run_gives_the_status_of_the_program(oci: Oci, bundle: Bundle) -> None:
+    bundle.shell("kill -9 $$ & wait; exit 3")
+    assert oci.run(bundle, status=None).status in (3, 137)
+
+
+def test_run_deletes_the_container(oci: Oci, bundle: Bundle) -> None:
+    oci.run(bundle)
+    oci.fails("state", "one")
+
+
+def test_run_detached_leaves_it_running(oci: Oci, bundle: Bundle) -> None:
+    bundle.command("sleep", "100")
+    bundle.write()
+    oci("run", "--detach", "--bundle", bundle.path, "one")
+    assert oci.status() == "running"
+
+
+@pytest.mark.lacks(crun="keep is new")
+def test_run_keep_leaves_it_stopped(oci: Oci, bundle: Bundle) -> None:
+    bundle.write()
+    oci("run", "--keep", "--bundle", bundle.path, "one")
+    assert oci.status() == "stopped"
+    oci("delete", "one")
+
+
+def test_run_forwards_signals(oci: Oci, bundle: Bundle) -> None:
+    bundle.shell("trap 'exit 9' TERM; touch /ready; while :; do sleep 0.05; done")
+    bundle.write()
+    process = subprocess.Popen(oci.argv("run", "--bundle", bundle.path, "one"))
+    _wait_for(bundle.rootfs / "ready")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 9
+
+
+def test_the_pid_file_holds_digits_only(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    oci.create(bundle, "one", "--pid-file", pid_file)
+    assert pid_file.read_text().isdigit()
+    assert int(pid_file.read_text()) == oci.state()["pid"]
+
+
+def test_a_pid_file_that_cannot_be_written_leaves_nothing(oci: Oci, bundle: Bundle) -> None:
+    bundle.write()
+    oci.fails("create", "--bundle", bundle.path, "--pid-file", "/no/such/dir/pid", "one")
+    oci.fails("state", "one")
+
+
+def test_the_bundle_defaults_to_the_current_directory(oci: Oci, bundle: Bundle) -> None:
+    bundle.command("sleep", "100")
+    bundle.write()
+    oci("create", "one", cwd=bundle.path)
+    assert oci.state()["bundle"] == str(bundle.path)
+
+
+def test_pause_and_resume(oci: Oci, bundle: Bundle) -> None:
+    if oci.globals:
+        pytest.skip("needs cgroups")
+    oci.running(bundle)
+    oci("pause", "one")
+    assert oci.status() == "paused"
+    oci("resume", "one")
+    assert oci.status() == "running"
+
+
+def test_a_paused_container_can_be_deleted_by_force(oci: Oci, bundle: Bundle) -> None:
+    if oci.globals:
+        pytest.skip("needs cgroups")
+    oci.running(bundle)
+    oci("pause", "one")
+    oci("delete", "--force", "one")
+    oci.fails("state", "one")
+
+
+def test_pause_of_a_stopped_container_is_refused(oci: Oci, bundle: Bundle) -> None:
+    oci.create(bundle, "one")
+    oci("start", "one")
+    oci.wait("one")
+    oci.fails("pause", "one")
+    oci.fails("resume", "one")
+
+
+def test_list_shows_every_container(oci: Oci, bundle: Bundle) -> None:
+    oci.running(bundle, "one")
+    oci.running(oci.bundle(), "two")
+    assert oci("list", "-q").out.split() == ["one", "two"]
+    entries = json.loads(oci("list", "--format", "json").out)
+    assert [e["id"] for e in entries] == ["one", "two"]
+    assert {e["status"] for e in entries} == {"running"}
+    table = oci("list").out.splitlines()
+    assert table[0].split()[:5] == ["ID" if oci.name != "crun" else "NAME", "PID", "STATUS", *table[0].split()[3:5]]
+    assert "running" in table[1]
+
+
+def test_ps_lists_host_pids(oci: Oci, bundle: Bundle) -> None:
+    if oci.globals:
+        pytest.skip("needs cgroups")
+    oci.running(bundle)
+    assert json.loads(oci("ps", "--format", "json", "one").out) == [oci.state()["pid"]]
+    assert "sleep" in oci("ps", "one").out
+
+
+def test_a_zombie_init_is_stopped(oci: Oci, bundle: Bundle) -> None:
+    oci.running(bundle)
+    pid = oci.state()["pid"]
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(0.1)
+    assert oci.status() == "stopped"
+    oci("delete", "one")
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "kill", "delete", "state"])
+def test_verbs_need_no_environment(oci: Oci, bundle: Bundle, verb: str) -> None:
+    if oci.globals and verb in ("pause", "resume"):
+        pytest.skip("needs cgroups")
+    oci.running(bundle)
+    if verb == "resume":
+        oci("pause", "one")
+    if verb == "delete":
+        oci("kill", "one", "KILL")
+        oci.wait("one")
+    oci(verb, "one", env={})
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def _wait_for(path: Path, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.01)
