@@ -19,6 +19,7 @@ CLASS_TAGS = (
     "integer",
     "float",
     "copy",
+    "memory",
     "random-access",
     "syscall",
     "process",
@@ -46,34 +47,34 @@ class WorkloadTrace:
     t_user_s: float
     t_sys_s: float
     wall_s: float
-    syscalls: int | None = None
-    minor_faults: int | None = None
-    major_faults: int | None = None
-    ctx_switches: int | None = None
-    forks: int | None = None
-    execs: int | None = None
-    exits: int | None = None
-    cr3_loads: int | None = None
-    shootdowns: int | None = None
-    ticks: int | None = None
-    timer_programs: int | None = None
-    ipis: int | None = None
-    msr_accesses: int | None = None
-    cpuids: int | None = None
-    page_allocs: int | None = None
-    unmaps: int | None = None
-    halts: int | None = None
-    disk_reads: int | None = None
-    disk_read_bytes: int | None = None
-    disk_writes: int | None = None
-    disk_write_bytes: int | None = None
-    disk_flushes: int | None = None
-    net_tx_packets: int | None = None
-    net_tx_bytes: int | None = None
-    net_rx_packets: int | None = None
-    net_rx_bytes: int | None = None
-    max_rss_bytes: int | None = None
-    page_cache_bytes: int | None = None
+    syscalls: float | None = None
+    minor_faults: float | None = None
+    major_faults: float | None = None
+    ctx_switches: float | None = None
+    forks: float | None = None
+    execs: float | None = None
+    exits: float | None = None
+    cr3_loads: float | None = None
+    shootdowns: float | None = None
+    ticks: float | None = None
+    timer_programs: float | None = None
+    ipis: float | None = None
+    msr_accesses: float | None = None
+    cpuids: float | None = None
+    page_allocs: float | None = None
+    unmaps: float | None = None
+    halts: float | None = None
+    disk_reads: float | None = None
+    disk_read_bytes: float | None = None
+    disk_writes: float | None = None
+    disk_write_bytes: float | None = None
+    disk_flushes: float | None = None
+    net_tx_packets: float | None = None
+    net_tx_bytes: float | None = None
+    net_rx_packets: float | None = None
+    net_rx_bytes: float | None = None
+    max_rss_bytes: float | None = None
+    page_cache_bytes: float | None = None
     concurrency: int = 1
     queue_depth: int = 1
     class_tags: tuple[str, ...] = ()
@@ -122,20 +123,31 @@ def filled(trace: WorkloadTrace) -> tuple[WorkloadTrace, tuple[str, ...]]:
     return WorkloadTrace(**{**asdict(trace), **{name: guesses[name] for name in missing}}), missing
 
 
-def _guesses(trace: WorkloadTrace) -> dict[str, int]:
-    """Estimate each count from the others: vm-costs 0.1's last rung, and zero where none helps."""
+def scaled(trace: WorkloadTrace, names: tuple[str, ...], factor: float) -> WorkloadTrace:
+    """Return a filled trace with the named counts multiplied by `factor`."""
+    values = vars(trace)
+    return WorkloadTrace(**{**values, **{name: values[name] * factor for name in names}})
+
+
+def _guesses(trace: WorkloadTrace) -> dict[str, float]:
+    """Estimate each count from the others, zero where none helps.
+
+    A scenario names the counts that matter, so there the rest is zero and not guessed from time.
+    """
     switches = trace.ctx_switches or 0
     forks = trace.forks or 0
     faults = trace.minor_faults or 0
-    guesses = dict.fromkeys(_COUNTS, 0)
+    guesses: dict[str, float] = dict.fromkeys(_COUNTS, 0)
     guesses["cr3_loads"] = switches
     guesses["ticks"] = round(TICKS_PER_SECOND * trace.cpu_s)
     guesses["exits"] = forks
     guesses["page_allocs"] = faults
-    guesses["halts"] = switches // 2 if trace.wall_s > trace.cpu_s else 0
+    if trace.rung == "scenario":
+        return guesses
+    guesses["halts"] = round(switches / 2) if trace.wall_s > trace.cpu_s else 0
     # An average kernel entry of 1 µs bounds what a run could have done in its system time.
     guesses["syscalls"] = round(trace.t_sys_s * 1e6)
     return guesses
 
 
-_COUNTS = tuple(field.name for field in fields(WorkloadTrace) if field.type == "int | None")
+_COUNTS = tuple(field.name for field in fields(WorkloadTrace) if field.type == "float | None")
