@@ -4,35 +4,44 @@
  * Every arm is started through it, so that what lies between the two readings of the clock is the
  * arm and not a Python interpreter: the clock is read before vfork and after wait4, both here.
  *
- *     launch [-w FD] [-p FILE]... [-c CPU,CPU] [-r ROOT] [-d DIR] [-u UID:GID] -o FD -- ARGV...
+ *     launch [-2] [-p FILE]... [-c CPU,CPU] [-r ROOT] [-d DIR] [-u UID:GID] [-e EVENT]... -o FD -- ARGV...
  *     launch -g PARENT -- ARGV...       exec ARGV in place; it is killed when PARENT dies
  *
- *     -w FD     wait for one byte first (the harness attaches its counters meanwhile)
  *     -p FILE   join a cgroup: write 0 to its cgroup.procs     -c  CPUs of the command
  *     -r -d -u  chroot, chdir and identity of the command      -o  descriptor of the report
+ *     -2        a private mount namespace that shows cgroup v2 alone, for what refuses hybrid hosts
+ *     -e TYPE:CONFIG[:FILTER]   count a perf event in the command and all it starts
  *
  * The report is one line: start end status utime stime minflt majflt nvcsw nivcsw maxrss inblock
- * oublock; CLOCK_MONOTONIC nanoseconds, the wait status as wait4 gives it, microseconds, kB.
+ * oublock, then one count for each -e; CLOCK_MONOTONIC nanoseconds, the wait status as wait4 gives
+ * it, microseconds, kB. An event that cannot be opened counts -1.
  * It fails with status 125 and a line on stderr; a command that cannot be executed exits 127.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/perf_event.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#define MAX_EVENTS 64
+
 struct options {
     const char *root, *dir;
-    int wait_fd, report_fd, has_identity;
+    int report_fd, has_identity, event_count;
+    int events[MAX_EVENTS];
     pid_t guard;
     uid_t uid;
     gid_t gid;
@@ -67,6 +76,36 @@ static void pin(char *list)
         CPU_SET((size_t)atoi(word), &set);
     if (sched_setaffinity(0, sizeof(set), &set))
         die("sched_setaffinity");
+}
+
+static void show_unified_cgroups(void)
+{
+    if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+        mount("cgroup2", "/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
+        die("show cgroup v2 alone");
+}
+
+/* The event is opened on this process, disabled and inherited: it starts in the child at its execve,
+ * and what the child's whole tree counted is added here as each of them ends. */
+static int open_event(const char *text)
+{
+    struct perf_event_attr attr = {.size = sizeof(attr), .disabled = 1, .inherit = 1, .enable_on_exec = 1};
+    char *rest;
+
+    attr.type = (unsigned)strtoul(text, &rest, 10);
+    attr.config = strtoull(*rest == ':' ? rest + 1 : rest, &rest, 10);
+    int fd = (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+    if (fd >= 0 && *rest == ':' && ioctl(fd, PERF_EVENT_IOC_SET_FILTER, rest + 1)) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+static long long read_event(int fd)
+{
+    long long count = -1;
+    return fd >= 0 && read(fd, &count, sizeof(count)) == sizeof(count) ? count : -1;
 }
 
 /* The parent may have died before the signal was asked for. */
@@ -114,27 +153,34 @@ static void run(const struct options *options, char **argv)
         if (errno != EINTR)
             die("wait4");
     long long end = now_ns();
-    dprintf(options->report_fd, "%lld %lld %d %lld %lld %ld %ld %ld %ld %ld %ld %ld\n", start, end, status,
+    dprintf(options->report_fd, "%lld %lld %d %lld %lld %ld %ld %ld %ld %ld %ld %ld", start, end, status,
             usage.ru_utime.tv_sec * 1000000LL + usage.ru_utime.tv_usec,
             usage.ru_stime.tv_sec * 1000000LL + usage.ru_stime.tv_usec, usage.ru_minflt, usage.ru_majflt,
             usage.ru_nvcsw, usage.ru_nivcsw, usage.ru_maxrss, usage.ru_inblock, usage.ru_oublock);
+    for (int i = 0; i < options->event_count; i++)
+        dprintf(options->report_fd, " %lld", read_event(options->events[i]));
+    dprintf(options->report_fd, "\n");
 }
 
 int main(int argc, char **argv)
 {
-    struct options options = {.wait_fd = -1, .report_fd = -1};
-    char byte, *colon;
+    struct options options = {.report_fd = -1};
+    char *colon;
     int option;
 
-    while ((option = getopt(argc, argv, "+w:p:c:r:d:u:o:g:")) >= 0) {
+    while ((option = getopt(argc, argv, "+2p:c:r:d:u:o:g:e:")) >= 0) {
         switch (option) {
-        case 'w': options.wait_fd = atoi(optarg); break;
+        case '2': show_unified_cgroups(); break;
         case 'p': join_cgroup(optarg); break;
         case 'c': pin(optarg); break;
         case 'r': options.root = optarg; break;
         case 'd': options.dir = optarg; break;
         case 'g': options.guard = (pid_t)atoi(optarg); break;
         case 'o': options.report_fd = atoi(optarg); break;
+        case 'e':
+            if (options.event_count < MAX_EVENTS)
+                options.events[options.event_count++] = open_event(optarg);
+            break;
         case 'u':
             options.has_identity = 1;
             options.uid = (uid_t)strtoul(optarg, &colon, 10);
@@ -149,10 +195,6 @@ int main(int argc, char **argv)
     }
     if (options.guard)
         exec_guarded(options.guard, argv + optind);
-    if (options.wait_fd >= 0 && read(options.wait_fd, &byte, 1) != 1)
-        die("wait for the harness");
-    if (options.wait_fd >= 0)
-        close(options.wait_fd);
     fcntl(options.report_fd, F_SETFD, FD_CLOEXEC);
     run(&options, argv + optind);
     return 0;

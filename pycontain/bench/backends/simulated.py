@@ -1,0 +1,129 @@
+"""The simulated hypervisors: the workload runs natively and is counted, the model does the rest.
+
+Nothing here is a measurement of a VM. The arm gives one figure with its 5-95 % interval; the same
+trace serves every profile.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from pycontain.bench import counting
+from pycontain.bench.backend import Outcome, split_figures
+from pycontain.bench.image import BenchImage
+from pycontain.bench.launch import Launch
+from pycontain.bench.model import Kind, Metric, Workload
+from pycontain.bench.place import Place
+
+if TYPE_CHECKING:
+    from pycontain.bench.backends.native import Native
+    from pycontain.vm.sim.estimate import Interval
+    from pycontain.vm.sim.predict import Prediction
+    from pycontain.vm.sim.trace import WorkloadTrace
+
+DEFAULT_MEMORY_BYTES = 256 << 20
+DRAWS = 1000
+
+
+class Tracer:
+    """Traces workloads natively, once each, for all simulated arms."""
+
+    def __init__(self, native: Native) -> None:
+        self._native = native
+        self._traces: dict[str, tuple[WorkloadTrace, int, bytes]] = {}
+
+    def trace(self, workload: Workload) -> tuple[WorkloadTrace, int, bytes]:
+        """Return (trace, exit status, output) of the workload."""
+        if workload.name not in self._traces:
+            self._traces[workload.name] = self._run(workload)
+        return self._traces[workload.name]
+
+    def _run(self, workload: Workload) -> tuple[WorkloadTrace, int, bytes]:
+        last: list[Launch] = []
+
+        def run(events: tuple[str, ...]) -> Launch:
+            last.append(self._native.launch(workload, events))
+            return last[-1]
+
+        trace = counting.trace_workload(run, name=workload.name, class_tags=workload.class_tags)
+        return trace, last[0].status, split_figures(last[0].stdout)[1]
+
+
+@cache
+def tracer(native: Native) -> Tracer:
+    """Return the tracer all simulated arms of one native arm share."""
+    return Tracer(native)
+
+
+def profile_names() -> list[str]:
+    """Return every profile of the simulator."""
+    from pycontain.vm.sim.profiles import profiles
+
+    return list(profiles())
+
+
+class Simulated:
+    """One profile of the simulator."""
+
+    kind = Kind.SIMULATED
+    repeats = False
+    includes = "modelled: VMM, firmware, kernel, init, and the command's events"
+
+    def __init__(self, profile: str, native: Native) -> None:
+        self.name = f"sim:{profile}"
+        self._profile = profile
+        self._native = native
+
+    def probe(self) -> str:
+        reason = self._native.probe()
+        return f"its workload has to run natively once: {reason}" if reason else ""
+
+    def prepare(self, image: BenchImage, place: Place) -> None:
+        """The native arm has prepared the root its workload runs in."""
+
+    def command_line(self, workload: Workload) -> list[str]:
+        return ["pycontain", "hypervisor", "run", self._profile, "IMAGE", *workload.argv]
+
+    def run(self, workload: Workload) -> Outcome:
+        trace, status, output = tracer(self._native).trace(workload)
+        found = self.predict(trace, workload)
+        metrics = {
+            "wall": _metric(found.total, "s"),
+            "to_command": _metric(found.startup, "s"),
+            "command": _metric(found.run, "s"),
+            **{f"stage_{name}": _metric(value, "s") for name, value in found.stages.items()},
+            **{f"memory_{name}": _metric(value, "B") for name, value in found.memory.items()},
+        }
+        note = f"events counted by {trace.rung}"
+        return Outcome(
+            status=status,
+            metrics=metrics,
+            output=output,
+            note=note,
+            dimensions={
+                "technique": found.technique,
+                "type": found.type,
+                "hardware": found.hardware,
+            },
+        )
+
+    def predict(self, trace: WorkloadTrace, workload: Workload) -> Prediction:
+        """Return the prediction for a traced workload under this arm's profile."""
+        from pycontain.vm.sim.predict import predict
+
+        limits = workload.limits
+        return predict(
+            self._profile,
+            trace,
+            memory_bytes=limits.memory_bytes or DEFAULT_MEMORY_BYTES,
+            vcpus=max(1, round(limits.cpus or 1)),
+            draws=DRAWS,
+        )
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+def _metric(interval: Interval, unit: str) -> Metric:
+    return Metric(value=interval.median, unit=unit, low=interval.low, high=interval.high)

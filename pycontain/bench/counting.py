@@ -1,0 +1,144 @@
+"""Counting what a workload does to the kernel: the second pass, never the one that is timed.
+
+Owns the ladder of vm-costs 0.1 and which rung this host allows:
+
+    tracepoints   perf events inherited by the whole tree; needs root (or CAP_PERFMON) and tracefs
+    rusage        what wait4 tells anyone: faults, context switches, block operations
+
+The stopwatch (native/bench_launch.c) opens the events; this module says which, and turns counts
+into a WorkloadTrace. A count a rung cannot see is None, never 0.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from statistics import median
+from typing import Any
+
+from pycontain.bench.launch import Launch
+from pycontain.vm.sim.trace import WorkloadTrace
+
+TRACEPOINT = 2
+SECTOR = 512
+
+TASK_SWITCH_FLUSH = 0
+REMOTE_FLUSH = 1
+
+EVENTS: tuple[tuple[str, str, str], ...] = (
+    ("syscalls", "raw_syscalls/sys_enter", ""),
+    ("forks", "sched/sched_process_fork", ""),
+    ("execs", "sched/sched_process_exec", ""),
+    ("exits", "sched/sched_process_exit", ""),
+    ("cr3_loads", "tlb/tlb_flush", f"reason=={TASK_SWITCH_FLUSH}"),
+    ("shootdowns", "tlb/tlb_flush", f"reason=={REMOTE_FLUSH}"),
+    ("ticks", "irq_vectors/local_timer_entry", ""),
+    ("timer_programs", "timer/hrtimer_start", ""),
+    ("ipis", "irq_vectors/reschedule_entry", ""),
+    ("msr_accesses", "msr/write_msr", ""),
+    ("page_allocs", "kmem/mm_page_alloc", ""),
+    ("unmaps", "syscalls/sys_enter_munmap", ""),
+    ("disk_reads", "block/block_rq_issue", 'rwbs~"R*"'),
+    ("disk_writes", "block/block_rq_issue", 'rwbs~"*W*"'),
+    ("disk_flushes", "block/block_rq_issue", 'rwbs~"F*"'),
+    ("net_tx_packets", "net/net_dev_start_xmit", 'name!="lo"'),
+    ("net_rx_packets", "net/netif_receive_skb", 'name!="lo"'),
+)
+"""Field of WorkloadTrace, tracepoint, filter."""
+
+_READ_IDS = """
+mount -t tracefs tracefs "$1" 2>/dev/null || exit 1
+for name in $2; do printf '%s %s\\n' "$name" "$(cat "$1/events/$name/id" 2>/dev/null)"; done
+"""
+
+
+@cache
+def tracepoint_ids() -> dict[str, int]:
+    """Return the number of each tracepoint this host has; empty where they cannot be read.
+
+    tracefs is mounted in a mount namespace of a short-lived process, so that this host's mount
+    table stays as it is.
+    """
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        return {}
+    names = sorted({name for _, name, _ in EVENTS})
+    argv = ["unshare", "-m", "sh", "-c", _READ_IDS, "sh", "/sys/kernel/tracing", " ".join(names)]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=20)
+    pairs = [line.split(" ", 1) for line in done.stdout.splitlines()]
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
+
+
+def events() -> tuple[tuple[str, str], ...]:
+    """Return (field, perf event for the stopwatch) of everything this host can count."""
+    ids = tracepoint_ids()
+    found = []
+    for field, name, condition in EVENTS:
+        if name in ids:
+            suffix = f":{condition}" if condition else ""
+            found.append((field, f"{TRACEPOINT}:{ids[name]}{suffix}"))
+    return tuple(found)
+
+
+def rung() -> str:
+    """Return the rung of the ladder this host allows."""
+    return "tracepoints" if tracepoint_ids() else "rusage"
+
+
+def trace_workload(
+    run: Callable[[tuple[str, ...]], Launch],
+    *,
+    name: str,
+    class_tags: tuple[str, ...],
+    repetitions: int = 5,
+) -> WorkloadTrace:
+    """Run a workload untraced `repetitions` times, then once counted, and return its trace.
+
+    `run(events)` runs it natively, counting the given perf events. Times are those of the untraced
+    run with the median wall time.
+    """
+    timed = sorted((run(()) for _ in range(repetitions)), key=lambda one: one.wall_s)
+    trace = times_of(timed[len(timed) // 2], name, class_tags)
+    minimum = min(timed, key=lambda one: one.user_us + one.system_us)
+    trace = replace(
+        trace,
+        minor_faults=minimum.minor_faults,
+        major_faults=minimum.major_faults,
+        ctx_switches=round(
+            median(one.voluntary_switches + one.involuntary_switches for one in timed)
+        ),
+    )
+    chosen = events()
+    if not chosen:
+        return trace
+    counted = run(tuple(event for _, event in chosen))
+    return with_counts(trace, [field for field, _ in chosen], counted.events)
+
+
+def times_of(launch: Launch, name: str, class_tags: tuple[str, ...]) -> WorkloadTrace:
+    """Return what an untraced run tells by itself."""
+    return WorkloadTrace(
+        t_user_s=launch.user_us / 1e6,
+        t_sys_s=launch.system_us / 1e6,
+        wall_s=launch.wall_s,
+        max_rss_bytes=launch.max_rss_kib << 10,
+        disk_read_bytes=launch.blocks_in * SECTOR,
+        disk_write_bytes=launch.blocks_out * SECTOR,
+        class_tags=class_tags,
+        rung="rusage",
+        name=name,
+    )
+
+
+def with_counts(trace: WorkloadTrace, fields: list[str], counts: tuple[int, ...]) -> WorkloadTrace:
+    """Return the trace with the counts of the counted pass; -1 means the event did not open."""
+    seen: dict[str, Any] = {
+        field: count for field, count in zip(fields, counts, strict=True) if count >= 0
+    }
+    if "timer_programs" in seen and "ticks" in seen:
+        # The periodic tick arms itself again through the same tracepoint.
+        seen["timer_programs"] = max(seen["timer_programs"] - seen["ticks"], 0)
+    return replace(trace, rung="tracepoints" if seen else "rusage", **seen)

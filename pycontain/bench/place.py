@@ -1,0 +1,92 @@
+"""Writable roots for the arms that bring none: a copy for native, an overlay for the runtimes.
+
+Owns a scratch directory and every mount in it; closing undoes both, in reverse. The mounts are made
+by mount(8), one process each, outside of any measured time.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pycontain.errors import UnsupportedError
+
+DEVICES = (("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9))
+
+
+class Place:
+    """A scratch directory. Use as a context manager."""
+
+    def __init__(self, parent: str = "") -> None:
+        self._parent = parent or None
+        self._undo = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.path = Path(tempfile.mkdtemp(prefix="pycontain-bench-", dir=self._parent))
+        self._undo.callback(self._remove)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._undo.close()
+
+    def _remove(self) -> None:
+        # Where an unmount failed, nothing below is deleted: it is not ours to delete.
+        if not any(os.path.ismount(path) for path in self.path.rglob("*") if path.is_dir()):
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def directory(self, name: str) -> Path:
+        """Return a new directory."""
+        path = self.path / name
+        path.mkdir(parents=True)
+        return path
+
+    def overlay(self, name: str, lower: Path) -> Path:
+        """Return a writable view of `lower`: an overlay whose upper layer is in this place."""
+        base = self.directory(name)
+        for part in ("upper", "work", "root"):
+            (base / part).mkdir()
+        root_mode = stat.S_IMODE(lower.stat().st_mode)
+        (base / "upper").chmod(root_mode)
+        options = f"lowerdir={_escape(lower)},upperdir={base / 'upper'},workdir={base / 'work'}"
+        self._mount("overlay", base / "root", "overlay", options)
+        return base / "root"
+
+    def copy(self, name: str, source: Path) -> Path:
+        """Return a plain copy of `source` with device nodes and /proc, as a native root."""
+        root = self.path / name
+        _run(["cp", "-a", "--reflink=auto", str(source), str(root)])
+        for directory in ("dev", "proc", "tmp"):
+            (root / directory).mkdir(exist_ok=True)
+        for device, minor in DEVICES:
+            if not (root / "dev" / device).exists():
+                os.mknod(root / "dev" / device, stat.S_IFCHR | 0o666, os.makedev(1, minor))
+                (root / "dev" / device).chmod(0o666)
+        self._mount("proc", root / "proc", "proc", "nosuid,nodev,noexec")
+        return root
+
+    def _mount(self, source: str, target: Path, kind: str, options: str) -> None:
+        _run(["mount", "-t", kind, "-o", options, source, str(target)])
+        self._undo.callback(_run, ["umount", "-l", str(target)])
+
+
+def _escape(path: Path) -> str:
+    return str(path).replace("\\", "\\\\").replace(",", "\\,").replace(":", "\\:")
+
+
+def _run(argv: list[str]) -> None:
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=120)
+    if done.returncode != 0:
+        cause = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UnsupportedError(f"prepare the comparison: {cause}")
