@@ -274,7 +274,7 @@ class MergedView:
         if status is not None:
             self.set_opaque(directory)
             self._known[directory.path] = directory
-        self.metadata[directory.path] = Metadata(0o755, 0, 0, None, {})
+        self.metadata[directory.path] = Metadata(0o755, os.geteuid(), os.getegid(), None, {})
         return directory
 
     def _make_upper(self, directory: Directory) -> None:
@@ -292,7 +292,7 @@ class MergedView:
     def _inherited(self, directory: Directory) -> Metadata:
         """Return the metadata the lower layers show for `directory`: the upper's replaces it."""
         if not directory.lowers:
-            return Metadata(0o755, 0, 0, None, {})
+            return Metadata(0o755, os.geteuid(), os.getegid(), None, {})
         where = directory.path or b"."
         fd = os.open(where, trees.DIRECTORY, dir_fd=self._lowers[directory.lowers[0]])
         try:

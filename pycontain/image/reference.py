@@ -140,7 +140,7 @@ def _is_component(component: str) -> bool:
     # Runs of letters and digits, joined by one ".", "_", "__" or any number of "-".
     if not component or component[0] not in _LOWER or component[-1] not in _LOWER:
         return False
-    joints = "".join(" " if c in _LOWER else c for c in component).split(" ")
+    joints = "".join("/" if c in _LOWER else c for c in component).split("/")
     return all(j in ("", ".", "_", "__") or not j.strip("-") for j in joints)
 
 
