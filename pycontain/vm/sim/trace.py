@@ -137,7 +137,7 @@ def _guesses(trace: WorkloadTrace) -> dict[str, float]:
     switches = trace.ctx_switches or 0
     forks = trace.forks or 0
     faults = trace.minor_faults or 0
-    guesses: dict[str, float] = dict.fromkeys(_COUNTS, 0)
+    guesses: dict[str, float] = dict.fromkeys(COUNTS, 0)
     guesses["cr3_loads"] = switches
     guesses["ticks"] = round(TICKS_PER_SECOND * trace.cpu_s)
     guesses["exits"] = forks
@@ -150,4 +150,5 @@ def _guesses(trace: WorkloadTrace) -> dict[str, float]:
     return guesses
 
 
-_COUNTS = tuple(field.name for field in fields(WorkloadTrace) if field.type == "float | None")
+COUNTS = tuple(field.name for field in fields(WorkloadTrace) if field.type == "float | None")
+"""The fields that count events."""
