@@ -1,0 +1,105 @@
+"""Where the `pycontain` command begins and ends: parse, call one handler, turn errors into one line.
+
+Hot verbs are parsed by `fast` without click. Whatever it leaves alone (help, mistakes, completion) and the
+groups mounted from other modules (bench, hypervisor, vm) go to `main`, which builds click commands
+from the same table. Every exception ends here: our own as its message and exit status, any other
+as one line that says it is a bug; PYCONTAIN_DEBUG=1 shows where.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+from pycontain.cli import commands, fast, output
+from pycontain.errors import PycontainError, quote
+from pycontain.paths import environ
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pycontain.cli.options import Parsed
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+FAILED = 125
+
+
+def main() -> None:
+    """Run the command line of this process and end the process: the shell's way in."""
+    status = run(sys.argv[1:])
+    # Nothing is left to finalise, and the interpreter's own end costs half a millisecond.
+    output.flush()
+    posix._exit(status)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Carry out one command line; return its exit status. Raises nothing but SystemExit."""
+    try:
+        if environ("_PYCONTAIN_COMPLETE"):
+            return _click(argv)
+        parsed = fast.parse(argv, commands.GLOBAL, commands.command_named)
+        return _click(argv) if parsed is None else call(parsed)
+    except PycontainError as error:
+        output.error(error, as_json=wants_json(argv))
+        return error.exit_status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    except Exception as error:  # the outermost frame: a bug must still be one line
+        return _bug(error)
+
+
+def call(parsed: Parsed) -> int:
+    """Import the handler of the parsed command and call it."""
+    return handler(parsed.command.handler)(parsed)
+
+
+def handler(place: str) -> Callable[[Parsed], int]:
+    """Return the function a table entry names as "module:function"."""
+    module, _, function = place.partition(":")
+    name = "pycontain.cli." + module
+    __import__(name)
+    found: Callable[[Parsed], int] = getattr(sys.modules[name], function)
+    return found
+
+
+def wants_json(argv: Sequence[str]) -> bool:
+    """Return whether errors were asked for as JSON, however broken the command line is."""
+    for at, word in enumerate(argv):
+        if word == "--error-format=json":
+            return True
+        if word == "--error-format":
+            return list(argv[at + 1 : at + 2]) == ["json"]
+        if not word.startswith("-"):
+            return environ("PYCONTAIN_ERROR_FORMAT") == "json" and at >= 0
+    return environ("PYCONTAIN_ERROR_FORMAT") == "json"
+
+
+def _click(argv: Sequence[str]) -> int:
+    _enable_site_packages()
+    from pycontain.cli.main import run as run_click
+
+    return run_click(argv)
+
+
+def _enable_site_packages() -> None:
+    # The command starts as `python -S`: click and the rest are found only after this.
+    if sys.flags.no_site:
+        import site
+
+        site.main()
+
+
+def _bug(error: Exception) -> int:
+    if environ("PYCONTAIN_DEBUG"):
+        raise error
+    what = f"{type(error).__name__}: {error}"
+    where = PycontainError(
+        f"internal error: {quote(what)[:300]}",
+        hint="PYCONTAIN_DEBUG=1 shows where; please report it",
+    )
+    output.error(where, as_json=False)
+    return FAILED
