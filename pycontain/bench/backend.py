@@ -10,14 +10,17 @@ Owns the contract and what all arms read from a finished launch; each arm is one
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pycontain.bench.image import BenchImage
-from pycontain.bench.launch import Launch
 from pycontain.bench.model import Kind, Metric, Workload
-from pycontain.bench.place import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pycontain.bench.image import BenchImage
+    from pycontain.bench.launch import Launch
+    from pycontain.bench.place import Place
 
 FIGURE = re.compile(
     rb"^figure ([a-z0-9_]{1,40}) ([0-9]{1,24}(?:\.[0-9]{1,9})?) ([A-Za-z/%]{1,12})$"

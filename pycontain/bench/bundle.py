@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycontain.bench.backend import environment
-from pycontain.bench.image import BenchImage
-from pycontain.bench.model import Limits, Workload
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pycontain.bench.image import BenchImage
+    from pycontain.bench.model import Limits, Workload
 
 CPU_PERIOD_US = 100_000
 _CAPABILITY_NAMES = (
@@ -39,7 +42,7 @@ MOUNTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 def oci_config(image: BenchImage, workload: Workload, root: Path) -> dict[str, Any]:
     """Return config.json for `workload` in the root directory `root`."""
     env = [f"{key}={value}" for key, value in environment(image, workload).items()]
-    capabilities = {name: CAPABILITIES for name in ("bounding", "effective", "permitted")}
+    capabilities = dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES)
     return {
         "ociVersion": "1.0.2",
         "root": {"path": str(root)},

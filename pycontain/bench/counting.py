@@ -14,14 +14,18 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pycontain.bench.launch import Launch
+from pycontain.errors import UnsupportedError
 from pycontain.vm.sim.trace import WorkloadTrace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pycontain.bench.launch import Launch
 
 TRACEPOINT = 2
 SECTOR = 512
@@ -142,3 +146,28 @@ def with_counts(trace: WorkloadTrace, fields: list[str], counts: tuple[int, ...]
         # The periodic tick arms itself again through the same tracepoint.
         seen["timer_programs"] = max(seen["timer_programs"] - seen["ticks"], 0)
     return replace(trace, rung="tracepoints" if seen else "rusage", **seen)
+
+
+def measure(image: str, argv: list[str], *, data_root: str = "") -> WorkloadTrace:
+    """Run `argv` of an image of the store natively and return its trace."""
+    from pycontain import paths
+    from pycontain.bench.backends.native import Native
+    from pycontain.bench.image import from_store
+    from pycontain.bench.model import Workload
+    from pycontain.bench.place import Place
+
+    found = from_store(image, paths.data_root(data_root))
+    native = Native()
+    if reason := native.probe():
+        raise UnsupportedError(f"cannot measure the workload: {reason}")
+    workload = Workload(
+        name=argv[0] if argv else image, argv=found.argv(tuple(argv)), cwd=found.cwd
+    )
+    with Place() as place:
+        try:
+            native.prepare(found, place)
+            return trace_workload(
+                lambda events: native.launch(workload, events), name=workload.name, class_tags=()
+            )
+        finally:
+            native.close()

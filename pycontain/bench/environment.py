@@ -1,7 +1,7 @@
 """The fingerprint of a comparison: what this host is, and what it runs.
 
-Owns reading it; a figure without it cannot be compared with another host's. A tool that is absent or
-does not answer is written down as such, never guessed.
+Owns reading it; a figure without it cannot be compared with another host's. A tool that is absent
+or does not answer is written down as such, never guessed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def fingerprint() -> dict[str, str]:
     return {
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "distribution": _distribution(),
-        "cpu": f"{_cpuinfo('model name') or platform.machine()} at {_cpuinfo('cpu MHz') or '?'} MHz",
+        "cpu": f"{_cpuinfo('model name') or 'unnamed'} at {_cpuinfo('cpu MHz') or '?'} MHz",
         "cpus": f"{len(os.sched_getaffinity(0))} usable of {os.cpu_count()}",
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 20} MiB",
         "host is": host_kind(),

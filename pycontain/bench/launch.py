@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import FileIO
+from typing import TYPE_CHECKING
 
 from pycontain.errors import PycontainError
 from pycontain.vm.qemu.toolchain import launcher
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 REPORT_WORDS = 12
 

@@ -6,7 +6,7 @@ Owns one cgroup per arm and its removal; the files behind it are `pycontain.cgro
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from pycontain.bench.bundle import resources
 from pycontain.bench.model import Limits
@@ -24,7 +24,7 @@ class LimitGroup:
         self._applied = Limits()
 
     def join(self, limits: Limits) -> tuple[str, ...]:
-        """Return the cgroup.procs files to write to so that `limits` hold; none when none are set."""
+        """Return the files to write "0" to so that `limits` hold; none when none are set."""
         if not limits.any:
             return ()
         if self._cgroup is None:
@@ -33,9 +33,11 @@ class LimitGroup:
             self._cgroup = manager.open("cgroupfs", self._path)
             self._cgroup.create()
         if limits != self._applied:
-            self._cgroup.apply(resources(limits))
+            self._cgroup.apply(cast("Any", resources(limits)))
             self._applied = limits
-        return tuple(f"{path}/cgroup.procs" for path in self._cgroup.paths().values())
+        unified = self._cgroup.paths().get("")
+        files = self._cgroup.join_files() + ([f"{unified}/cgroup.procs"] if unified else [])
+        return tuple(files)
 
     def close(self) -> None:
         """Remove the cgroup."""

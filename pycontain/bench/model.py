@@ -7,12 +7,14 @@ overwritten by a summary. Its JSON form is one line of `samples.jsonl` (schema: 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycontain.errors import InvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SCHEMA_VERSION = 1
 
@@ -51,7 +53,8 @@ class Limits:
 class Workload:
     """What every arm runs. `group` is the suite it belongs to.
 
-    `class_tags` tell the simulator what kind of work it is (vm.sim.trace.CLASS_TAGS).
+    `metric` is the figure arms are compared by (less is better). `class_tags` tell the simulator
+    what kind of work it is (vm.sim.trace.CLASS_TAGS).
     """
 
     name: str
@@ -62,6 +65,7 @@ class Workload:
     uid: int = 0
     gid: int = 0
     limits: Limits = Limits()
+    metric: str = "wall"
     class_tags: tuple[str, ...] = ()
     timeout_s: float = 120.0
     text: str = ""

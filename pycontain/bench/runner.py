@@ -10,17 +10,21 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from pycontain.bench import noise
 from pycontain.bench.backend import Backend, Outcome
-from pycontain.bench.image import BenchImage
 from pycontain.bench.model import Kind, Sample, Workload
-from pycontain.bench.place import Place
-from pycontain.bench.store import Results
 from pycontain.errors import PycontainError
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from pycontain.bench.image import BenchImage
+    from pycontain.bench.place import Place
+    from pycontain.bench.store import Results
 
 FAILED = -1
 SEED = 20260101

@@ -9,9 +9,12 @@ arms that are the same thing (A/A).
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95

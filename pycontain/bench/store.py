@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycontain.bench.model import Sample, sample_from_line
 from pycontain.errors import ConflictError, InvalidError, NotFoundError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 IDENTITY = ("image_digest", "workloads")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pycontain.bench.backend import Backend
+from typing import TYPE_CHECKING
+
 from pycontain.bench.backends.bwrap import Bwrap
 from pycontain.bench.backends.engines import Docker, Podman
 from pycontain.bench.backends.native import Native
@@ -11,6 +12,9 @@ from pycontain.bench.backends.pycontain import Pycontain
 from pycontain.bench.backends.qemu import Qemu
 from pycontain.bench.backends.simulated import Simulated, profile_names
 from pycontain.errors import UsageError
+
+if TYPE_CHECKING:
+    from pycontain.bench.backend import Backend
 
 NATIVE_AGAIN = "native-again"
 SIM = "sim:"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import TYPE_CHECKING
 
 from pycontain.bench.backend import Outcome, environment, outcome_of
-from pycontain.bench.image import BenchImage
 from pycontain.bench.launch import Setting, launch
 from pycontain.bench.limits import LimitGroup
 from pycontain.bench.model import Kind, Workload
-from pycontain.bench.place import Place
+
+if TYPE_CHECKING:
+    from pycontain.bench.image import BenchImage
+    from pycontain.bench.place import Place
 
 
 class Bwrap:

@@ -8,14 +8,16 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from pycontain.bench.backend import Outcome, environment, outcome_of
-from pycontain.bench.image import BenchImage
 from pycontain.bench.launch import Setting, launch
 from pycontain.bench.model import Kind, Limits, Workload
-from pycontain.bench.place import Place
 from pycontain.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from pycontain.bench.image import BenchImage
+    from pycontain.bench.place import Place
 
 PROBE_TIMEOUT_S = 20
 IMPORT_TIMEOUT_S = 300

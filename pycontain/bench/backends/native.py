@@ -7,14 +7,18 @@ A second instance under another name is the A/A arm, whose distance from the fir
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pycontain.bench.backend import Outcome, environment, outcome_of
-from pycontain.bench.image import BenchImage
 from pycontain.bench.launch import Launch, Setting, launch, launch_argv
 from pycontain.bench.limits import LimitGroup
 from pycontain.bench.model import Kind, Workload
-from pycontain.bench.place import Place
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pycontain.bench.image import BenchImage
+    from pycontain.bench.place import Place
 
 
 class Native:

@@ -1,7 +1,7 @@
 """The OCI runtimes: runc, crun, gVisor's runsc. One bundle, written once; `run` is timed.
 
-The configuration is the one pycontain's own defaults give (same namespaces, capabilities, system-call
-filter and masked paths), so that the runtimes differ and not what they were asked for.
+The configuration is the one pycontain's own defaults give (same namespaces, capabilities,
+system-call filter and masked paths), so that the runtimes differ and not what they were asked for.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import subprocess
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycontain.bench.backend import Outcome, outcome_of
 from pycontain.bench.bundle import oci_config
-from pycontain.bench.image import BenchImage
 from pycontain.bench.launch import Setting, launch
 from pycontain.bench.model import Kind, Workload
-from pycontain.bench.place import Place
 from pycontain.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from pycontain.bench.image import BenchImage
+    from pycontain.bench.place import Place
 
 
 class OciRuntime:
@@ -93,7 +95,7 @@ class Runc(OciRuntime):
 
 
 class Crun(OciRuntime):
-    """crun. It refuses a hybrid host, so it is shown version 2 alone, which holds no limits there."""
+    """crun. It refuses a hybrid host, so it is shown cgroup v2 alone, which has no limits."""
 
     name = program = "crun"
 

@@ -7,14 +7,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pycontain.bench.backend import Outcome, environment, outcome_of
 from pycontain.bench.backends.engines import limit_options
-from pycontain.bench.image import BenchImage
 from pycontain.bench.launch import Setting, launch
 from pycontain.bench.model import Kind, Workload
-from pycontain.bench.place import Place
 from pycontain.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from pycontain.bench.image import BenchImage
+    from pycontain.bench.place import Place
 
 
 class Pycontain:

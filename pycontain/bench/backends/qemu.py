@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import math
 import shutil
+from typing import TYPE_CHECKING
 
 from pycontain.bench.backend import FIRST_INSTRUCTION, Outcome, environment, split_figures
-from pycontain.bench.image import BenchImage
 from pycontain.bench.memory import pss_bytes
 from pycontain.bench.model import Kind, Metric, Workload
-from pycontain.bench.place import Place
 from pycontain.errors import PycontainError
 from pycontain.vm.qemu import accel, boot
 from pycontain.vm.qemu.command import Channels, MachineConfig, qemu_argv
 from pycontain.vm.qemu.guest import GuestCommand
 from pycontain.vm.qemu.machine import GuestRun, run_guest
+
+if TYPE_CHECKING:
+    from pycontain.bench.image import BenchImage
+    from pycontain.bench.place import Place
 
 DEFAULT_MEMORY_BYTES = 256 << 20
 STAGES = ("vmm", "firmware", "init", "ports", "command", "exited", "gone")

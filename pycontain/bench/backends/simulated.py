@@ -7,23 +7,48 @@ trace serves every profile.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
 
 from pycontain.bench import counting
-from pycontain.bench.backend import Outcome, split_figures
-from pycontain.bench.image import BenchImage
-from pycontain.bench.launch import Launch
+from pycontain.bench.backend import Outcome, outcome_of
 from pycontain.bench.model import Kind, Metric, Workload
-from pycontain.bench.place import Place
 
 if TYPE_CHECKING:
     from pycontain.bench.backends.native import Native
+    from pycontain.bench.image import BenchImage
+    from pycontain.bench.launch import Launch
+    from pycontain.bench.place import Place
     from pycontain.vm.sim.estimate import Interval
     from pycontain.vm.sim.predict import Prediction
     from pycontain.vm.sim.trace import WorkloadTrace
 
 DEFAULT_MEMORY_BYTES = 256 << 20
 DRAWS = 1000
+STOPWATCH = frozenset(
+    ("wall", "user", "system", "faults", "max_rss", "to_command", "after_command")
+)
+
+
+class Traced(NamedTuple):
+    """A workload's trace, how its native run ended, and the figures it printed (their medians)."""
+
+    trace: WorkloadTrace
+    status: int
+    output: bytes
+    figures: dict[str, Metric]
+
+
+def _medians(outcomes: list[Outcome]) -> dict[str, Metric]:
+    """Return the figures the workload printed itself: metrics not of the stopwatch."""
+    names = [name for name in outcomes[0].metrics if name not in STOPWATCH]
+    return {
+        name: Metric(
+            value=median(one.metrics[name].value for one in outcomes if name in one.metrics),
+            unit=outcomes[0].metrics[name].unit,
+        )
+        for name in names
+    }
 
 
 class Tracer:
@@ -31,15 +56,15 @@ class Tracer:
 
     def __init__(self, native: Native) -> None:
         self._native = native
-        self._traces: dict[str, tuple[WorkloadTrace, int, bytes]] = {}
+        self._traces: dict[str, Traced] = {}
 
-    def trace(self, workload: Workload) -> tuple[WorkloadTrace, int, bytes]:
-        """Return (trace, exit status, output) of the workload."""
+    def trace(self, workload: Workload) -> Traced:
+        """Return what the workload did."""
         if workload.name not in self._traces:
             self._traces[workload.name] = self._run(workload)
         return self._traces[workload.name]
 
-    def _run(self, workload: Workload) -> tuple[WorkloadTrace, int, bytes]:
+    def _run(self, workload: Workload) -> Traced:
         last: list[Launch] = []
 
         def run(events: tuple[str, ...]) -> Launch:
@@ -47,7 +72,8 @@ class Tracer:
             return last[-1]
 
         trace = counting.trace_workload(run, name=workload.name, class_tags=workload.class_tags)
-        return trace, last[0].status, split_figures(last[0].stdout)[1]
+        outcomes = [outcome_of(one, whole_tree=True) for one in last[:-1] or last]
+        return Traced(trace, outcomes[0].status, outcomes[0].output, _medians(outcomes))
 
 
 @cache
@@ -86,8 +112,8 @@ class Simulated:
         return ["pycontain", "hypervisor", "run", self._profile, "IMAGE", *workload.argv]
 
     def run(self, workload: Workload) -> Outcome:
-        trace, status, output = tracer(self._native).trace(workload)
-        found = self.predict(trace, workload)
+        traced = tracer(self._native).trace(workload)
+        found = self.predict(traced.trace, workload)
         metrics = {
             "wall": _metric(found.total, "s"),
             "to_command": _metric(found.startup, "s"),
@@ -95,11 +121,14 @@ class Simulated:
             **{f"stage_{name}": _metric(value, "s") for name, value in found.stages.items()},
             **{f"memory_{name}": _metric(value, "B") for name, value in found.memory.items()},
         }
-        note = f"events counted by {trace.rung}"
+        # An operation the workload timed by itself stretches as the whole run does.
+        for name, figure in traced.figures.items():
+            metrics[name] = _scaled(figure, found.slowdown)
+        note = f"events counted by {traced.trace.rung}"
         return Outcome(
-            status=status,
+            status=traced.status,
             metrics=metrics,
-            output=output,
+            output=traced.output,
             note=note,
             dimensions={
                 "technique": found.technique,
@@ -127,3 +156,10 @@ class Simulated:
 
 def _metric(interval: Interval, unit: str) -> Metric:
     return Metric(value=interval.median, unit=unit, low=interval.low, high=interval.high)
+
+
+def _scaled(figure: Metric, slowdown: Interval) -> Metric:
+    value, low, high = (
+        figure.value * each for each in (slowdown.median, slowdown.low, slowdown.high)
+    )
+    return Metric(value=value, unit=figure.unit, low=low, high=high)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pycontain.vm.qemu import accel
 from pycontain.vm.qemu.command import MachineConfig, required_modules
@@ -16,6 +16,9 @@ from pycontain.vm.qemu.guest import block_type, write_block_image, write_initram
 from pycontain.vm.qemu.initramfs import tree_bytes
 from pycontain.vm.qemu.kernel import Kernel, find_kernel
 from pycontain.vm.qemu.toolchain import cache_dir, guest_init
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["QEMU", "GuestFiles", "find_kernel", "prepare"]
 

@@ -11,9 +11,12 @@ on a loaded host; handing it the TSC rate and loops-per-jiffy avoids the calibra
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pycontain.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MACHINES = ("q35", "pc", "microvm")
 ACCELERATORS = ("kvm", "tcg")
@@ -105,7 +108,7 @@ def cpu_model(config: MachineConfig) -> str:
 
 
 def kernel_arguments(config: MachineConfig) -> str:
-    """Return the kernel's command line. A triple fault (reboot=t) is a reset every machine knows."""
+    """Return the kernel's command line; reboot=t, a triple fault, resets every machine."""
     words = [
         "console=ttyS0",
         "rdinit=/.pycontain/init",

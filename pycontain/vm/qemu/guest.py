@@ -13,13 +13,15 @@ import struct
 import subprocess
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from pycontain.errors import InvalidError, UnsupportedError
 from pycontain.vm.qemu.initramfs import CpioWriter
 from pycontain.vm.qemu.kernel import Kernel, module_list
 from pycontain.vm.qemu.toolchain import guest_init
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_WORDS = 8192
@@ -74,7 +76,7 @@ def write_initramfs(target: Path, kernel: Kernel, modules: list[str], rootfs: Pa
     """
     contents = module_list(kernel, modules)
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".cpio-") as file:
-        writer = CpioWriter(cast(BinaryIO, file))
+        writer = CpioWriter(cast("BinaryIO", file))
         if rootfs is not None:
             writer.tree(rootfs)
         _write_private(writer, contents, has_dev=_has_dev(rootfs))
@@ -102,7 +104,7 @@ def _write_private(writer: CpioWriter, modules: list[tuple[str, bytes]], *, has_
 
 
 def block_type() -> str:
-    """Return the file system of block images here: ext4, which every kernel has built in, or erofs."""
+    """Return the file system of block images: ext4, built into every kernel, else erofs."""
     for program, kind in (("mkfs.ext4", "ext4"), ("mkfs.erofs", "erofs")):
         if _program(program):
             return kind

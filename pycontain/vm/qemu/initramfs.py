@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pycontain.errors import InvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 MAX_FILE_BYTES = 0xFFFFFFFF
 COPY_BYTES = 1 << 20
 
 
 class CpioWriter:
-    """Writes entries to `out`; `close` writes the trailer. Names are relative, without a slash first."""
+    """Writes entries to `out`; `close` writes the trailer. Names are relative."""
 
     def __init__(self, out: BinaryIO) -> None:
         self.out = out

@@ -78,7 +78,7 @@ def _describe(image: Path) -> Kernel:
 
 
 def bzimage_release(image: Path) -> str:
-    """Return the release a bzImage names in its header (Documentation/x86/boot.rst: kernel_version).
+    """Return the release in a bzImage's header (Documentation/x86/boot.rst: kernel_version).
 
     An uncompressed vmlinux has no such header; its release is then taken from the file's name.
     """

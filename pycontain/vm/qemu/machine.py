@@ -27,8 +27,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pycontain.errors import (
     CommandNotExecutableError,
@@ -38,8 +37,12 @@ from pycontain.errors import (
     PycontainError,
 )
 from pycontain.vm.qemu.command import Channels, MachineConfig, qemu_argv
-from pycontain.vm.qemu.guest import GuestCommand
 from pycontain.vm.qemu.toolchain import launcher
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from pycontain.vm.qemu.guest import GuestCommand
 
 BOOT_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 15.0
@@ -52,7 +55,7 @@ MarkHook = Callable[[str, int], object]
 
 
 class GuestError(PycontainError):
-    """The guest did not start or ended without an answer; `argv`, `status` and `output` tell more."""
+    """The guest did not start, or gave no answer; `argv`, `status`, `output` tell more."""
 
     def __init__(
         self, message: str, machine: Machine, *, hint: str = "", booted: bool = False

@@ -11,10 +11,12 @@ between. See QEMU's docs/interop/qmp-spec. It knows no particular command but `q
 from __future__ import annotations
 
 import json
-import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycontain.errors import InvalidError, PycontainError
+
+if TYPE_CHECKING:
+    import socket
 
 MAX_LINE_BYTES = 4 << 20
 

@@ -31,7 +31,7 @@ COMPILE_TIMEOUT_S = 120
 
 
 def cache_dir() -> Path:
-    """Return the cache directory ($XDG_CACHE_HOME/pycontain, ~/.cache/pycontain), made if absent."""
+    """Return the cache directory, made if absent: $XDG_CACHE_HOME/pycontain or ~/.cache/…."""
     base = os.environ.get("PYCONTAIN_CACHE") or os.environ.get("XDG_CACHE_HOME")
     root = Path(base) if base else Path.home() / ".cache"
     path = root / "pycontain"
@@ -55,8 +55,12 @@ def static_program(name: str, source: Path, flags: tuple[str, ...] = ()) -> Path
     Raises UnsupportedError where there is neither the program nor a compiler, or it fails.
     """
     installed = NATIVE / "bin" / name
-    if installed.exists() and installed.stat().st_mtime >= source.stat().st_mtime:
+    if installed.exists() and (
+        not source.exists() or installed.stat().st_mtime >= source.stat().st_mtime
+    ):
         return installed
+    if not source.exists():
+        raise UnsupportedError(f"{name} is not part of this installation")
     digest = hashlib.sha256(source.read_bytes() + " ".join(flags).encode()).hexdigest()[:16]
     target = cache_dir() / f"{name}-{digest}"
     if not target.exists():
