@@ -164,10 +164,6 @@ class Oci:
         self.state_root = directory / "state"
         self.rootfs = rootfs
         self.count = 0
-        self.globals: list[str] = []
-        if self.name == "crun" and not Path("/sys/fs/cgroup/cgroup.controllers").exists():
-            # crun refuses a host with v1 and v2 hierarchies side by side.
-            self.globals = ["--cgroup-manager", "disabled"]
 
     def bundle(self) -> Bundle:
         self.count += 1
@@ -177,7 +173,7 @@ class Oci:
 
     def argv(self, *args: object) -> list[str]:
         root = ["--root", str(self.state_root)]
-        return [str(self.program), *root, *self.globals, *map(str, args)]
+        return [str(self.program), *root, *map(str, args)]
 
     def __call__(
         self, *args: object, status: int | None = 0, stdin: str | None = None, **how: Any

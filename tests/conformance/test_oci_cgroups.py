@@ -1,0 +1,219 @@
+"""Resources: each knob reaches the kernel, `update` changes it, `events` reports it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from oci_driver import Bundle, Oci
+
+pytestmark = pytest.mark.root
+
+UNIFIED = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+LIMIT = 64 << 20
+
+KNOBS: list[tuple[str, dict[str, Any], tuple[str, str, str], tuple[str, str]]] = [
+    # name, resources, (v1 controller, file, content), (v2 file, content)
+    ("memory", {"memory": {"limit": LIMIT}}, ("memory", "memory.limit_in_bytes", str(LIMIT)), ("memory.max", str(LIMIT))),
+    ("reservation", {"memory": {"reservation": LIMIT}}, ("memory", "memory.soft_limit_in_bytes", str(LIMIT)), ("memory.low", str(LIMIT))),
+    ("pids", {"pids": {"limit": 20}}, ("pids", "pids.max", "20"), ("pids.max", "20")),
+    ("shares", {"cpu": {"shares": 512}}, ("cpu", "cpu.shares", "512"), ("cpu.weight", "")),
+    ("quota", {"cpu": {"quota": 50000, "period": 100000}}, ("cpu", "cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000")),
+    ("period", {"cpu": {"quota": 50000, "period": 200000}}, ("cpu", "cpu.cfs_period_us", "200000"), ("cpu.max", "50000 200000")),
+    ("cpus", {"cpu": {"cpus": "0"}}, ("cpuset", "cpuset.cpus", "0"), ("cpuset.cpus", "0")),
+    ("mems", {"cpu": {"mems": "0"}}, ("cpuset", "cpuset.mems", "0"), ("cpuset.mems", "0")),
+    ("unlimited pids", {"pids": {"limit": -1}}, ("pids", "pids.max", "max"), ("pids.max", "max")),
+]  # fmt: skip
+
+
+def cgroup_file(path: str, v1: tuple[str, str, str], v2: tuple[str, str]) -> Path:
+    if UNIFIED:
+        return Path(f"/sys/fs/cgroup{path}/{v2[0]}")
+    return Path(f"/sys/fs/cgroup/{v1[0]}{path}/{v1[1]}")
+
+
+@pytest.fixture
+def path(bundle: Bundle, tmp_path: Path) -> str:
+    path = f"/pycontain-conformance/{tmp_path.name}"
+    bundle.linux["cgroupsPath"] = path
+    return path
+
+
+def cgroups_of(pid: int) -> set[str]:
+    return {line.split(":", 2)[2] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()}
+
+
+@pytest.mark.parametrize(("name", "resources", "v1", "v2"), KNOBS)
+def test_a_limit_reaches_the_kernel(
+    oci: Oci, bundle: Bundle, path: str, name: str, resources: dict, v1: tuple, v2: tuple
+) -> None:
+    bundle.linux["resources"] = resources
+    oci.running(bundle)
+    wanted = v2[1] if UNIFIED else v1[2]
+    found = cgroup_file(path, v1, v2).read_text().strip()
+    assert found == wanted or not wanted
+
+
+def test_an_absolute_cgroups_path_is_that_path(oci: Oci, bundle: Bundle, path: str) -> None:
+    oci.running(bundle)
+    found = cgroups_of(oci.state()["pid"])
+    assert path in found
+
+
+def test_a_relative_cgroups_path_ends_the_path(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
+    bundle.linux["cgroupsPath"] = f"pycontain-relative/{tmp_path.name}"
+    oci.running(bundle)
+    found = cgroups_of(oci.state()["pid"])
+    assert any(p.endswith(f"pycontain-relative/{tmp_path.name}") for p in found)
+
+
+def test_two_containers_without_path_do_not_share(oci: Oci, bundle: Bundle) -> None:
+    oci.running(bundle, "one")
+    oci.running(oci.bundle(), "two")
+    first = cgroups_of(oci.state("one")["pid"])
+    second = cgroups_of(oci.state("two")["pid"])
+    assert not {p for p in first & second if "one" in p or "two" in p}
+
+
+def test_the_cgroup_is_gone_after_delete(oci: Oci, bundle: Bundle, path: str) -> None:
+    oci.running(bundle)
+    oci("delete", "--force", "one")
+    assert list(Path("/sys/fs/cgroup").glob(f"*{path}" if not UNIFIED else path[1:])) == []
+
+
+def test_the_cgroup_is_gone_after_a_failed_create(oci: Oci, bundle: Bundle, path: str) -> None:
+    bundle.command("no-such-program")
+    bundle.write()
+    oci.fails("create", "--bundle", bundle.path, "one")
+    assert list(Path("/sys/fs/cgroup").glob(f"*{path}" if not UNIFIED else path[1:])) == []
+
+
+def test_devices_that_are_not_allowed_do_not_open(oci: Oci, bundle: Bundle) -> None:
+    caps = [*bundle.process["capabilities"]["bounding"], "CAP_MKNOD"]
+    for which in ("bounding", "effective", "permitted"):
+        bundle.process["capabilities"][which] = caps
+    bundle.linux["resources"] = {
+        "devices": [
+            {"allow": False, "access": "rwm"},
+            {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "m"},
+        ]
+    }
+    bundle.config["mounts"] = [
+        {**m, "options": [o for o in m.get("options", []) if o != "nodev"]}
+        for m in bundle.config["mounts"]
+    ]
+    bundle.shell(
+        "mknod /dev/mem2 c 1 1 && head -c 1 /dev/mem2; mknod /dev/kmsg2 c 1 11;"
+        " head -c 1 /dev/kmsg2; head -c 1 /dev/zero | wc -c; echo x > /dev/null && echo fine"
+    )
+    done = oci.run(bundle, status=None)
+    assert done.out.split() == ["1", "fine"]
+    assert done.err.lower().count("operation not permitted") >= 1
+
+
+def test_a_device_that_is_allowed_opens(oci: Oci, bundle: Bundle) -> None:
+    if "fuse" not in Path("/proc/misc").read_text():
+        pytest.skip("no fuse in this kernel")
+    bundle.linux["devices"] = [{"path": "/dev/mine", "type": "c", "major": 10, "minor": 229}]
+    bundle.linux["resources"] = {
+        "devices": [
+            {"allow": False, "access": "rwm"},
+            {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"},
+        ]
+    }
+    bundle.shell("exec 3< /dev/mine && echo opened")
+    assert oci.output(bundle) == "opened\n"
+
+
+def test_the_memory_limit_kills(oci: Oci, bundle: Bundle) -> None:
+    bundle.linux["resources"] = {"memory": {"limit": 16 << 20, "swap": 16 << 20}}
+    bundle.shell("x=$(head -c 100000000 /dev/zero | tr '\\0' x); echo survived")
+    done = oci.run(bundle, status=None)
+    assert "survived" not in done.out
+
+
+def test_the_pids_limit_stops_forks(oci: Oci, bundle: Bundle) -> None:
+    bundle.linux["resources"] = {"pids": {"limit": 5}}
+    bundle.shell("for i in 1 2 3 4 5 6 7 8; do sleep 1 & done; wait; echo end")
+    assert "fork" in oci.run(bundle, status=None).err
+
+
+@pytest.mark.parametrize(("name", "resources", "v1", "v2"), KNOBS[:6])
+def test_update_changes_a_limit(
+    oci: Oci, bundle: Bundle, path: str, name: str, resources: dict, v1: tuple, v2: tuple
+) -> None:
+    oci.running(bundle)
+    oci("update", "--resources", "-", "one", stdin=json.dumps(resources))
+    wanted = v2[1] if UNIFIED else v1[2]
+    found = cgroup_file(path, v1, v2).read_text().strip()
+    assert found == wanted or not wanted
+
+
+def test_update_by_single_flags(oci: Oci, bundle: Bundle, path: str) -> None:
+    oci.running(bundle)
+    oci("update", "--memory", "33554432", "--pids-limit", "10", "one")
+    assert cgroup_file(path, *KNOBS[0][2:]).read_text().strip() == "33554432"
+    assert cgroup_file(path, *KNOBS[2][2:]).read_text().strip() == "10"
+
+
+def test_update_leaves_alone_what_it_does_not_name(oci: Oci, bundle: Bundle, path: str) -> None:
+    bundle.linux["resources"] = {"memory": {"limit": LIMIT}, "pids": {"limit": 20}}
+    oci.running(bundle)
+    zeros = {"memory": {"limit": 0}, "cpu": {"shares": 0, "quota": 0, "cpus": ""}, "pids": {"limit": 30}}
+    oci("update", "--resources", "-", "one", stdin=json.dumps(zeros))
+    assert cgroup_file(path, *KNOBS[0][2:]).read_text().strip() == str(LIMIT)
+    assert cgroup_file(path, *KNOBS[2][2:]).read_text().strip() == "30"
+
+
+def test_update_refuses_nonsense(oci: Oci, bundle: Bundle) -> None:
+    oci.running(bundle)
+    oci.fails("update", "--resources", "-", "one", stdin="[]")
+    oci.fails("update", "--memory", "lots", "one")
+
+
+def test_pause_stops_every_process(oci: Oci, bundle: Bundle) -> None:
+    bundle.shell("while :; do date +%s.%N > /now; sleep 0.02; done")
+    oci.running(bundle)
+    time.sleep(0.3)
+    oci("pause", "one")
+    before = (bundle.rootfs / "now").read_text()
+    time.sleep(0.3)
+    assert (bundle.rootfs / "now").read_text() == before
+    oci("resume", "one")
+    time.sleep(0.3)
+    assert (bundle.rootfs / "now").read_text() != before
+
+
+def test_kill_all_reaches_every_process(oci: Oci, bundle: Bundle) -> None:
+    if oci.name == "runc":
+        pytest.skip("runc: freezes first, and signals only init with a pid namespace")
+    bundle.shell("sleep 50 & sleep 50 & wait")
+    oci.running(bundle)
+    oci("kill", "--all", "one", "KILL")
+    oci.wait("one")
+
+
+def test_events_stats_are_one_json_line(oci: Oci, bundle: Bundle) -> None:
+    if oci.name == "crun":
+        pytest.skip("crun: no events")
+    bundle.linux["resources"] = {"memory": {"limit": LIMIT}, "pids": {"limit": 20}}
+    oci.running(bundle)
+    line = oci("events", "--stats", "one").out
+    assert line.startswith('{"type":"stats","id":"one",')
+    data = json.loads(line)["data"]
+    assert data["memory"]["usage"]["limit"] == LIMIT
+    assert data["pids"] == {"current": 1, "limit": 20}
+    assert data["cpu"]["usage"]["total"] > 0
+
+
+def test_delete_ends_processes_that_outlive_init(oci: Oci, bundle: Bundle, path: str) -> None:
+    bundle.without_namespace("pid")
+    bundle.shell("sleep 50 & exec sleep 0.5")
+    oci.create(bundle, "one")
+    oci("start", "one")
+    oci.wait("one")
+    oci("delete", "--force", "one")
+    assert list(Path("/sys/fs/cgroup").glob(f"*{path}" if not UNIFIED else path[1:])) == []

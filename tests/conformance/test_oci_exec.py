@@ -1,0 +1,235 @@
+"""exec: a further process in a container, its options, its status, its confinement."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from oci_driver import Bundle, Oci
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def one(oci: Oci, bundle: Bundle) -> str:
+    return oci.running(bundle)
+
+
+@pytest.mark.parametrize("status", [0, 1, 42])
+def test_the_status_is_the_commands(oci: Oci, one: str, status: int) -> None:
+    assert oci.exec(one, "sh", "-c", f"exit {status}", status=None).status == status
+
+
+def test_a_signal_is_128_and_its_number(oci: Oci, one: str) -> None:
+    assert oci.exec(one, "sh", "-c", "kill -9 $$", status=None).status == 137
+
+
+def test_output_and_input(oci: Oci, one: str) -> None:
+    done = oci.exec(one, "sh", "-c", "cat; echo problem >&2", stdin="typed")
+    assert done.out == "typed"
+    assert done.err == "problem\n"
+
+
+def test_it_shares_the_containers_namespaces(oci: Oci, one: str) -> None:
+    pid = oci.state(one)["pid"]
+    for name in ("pid", "mnt", "uts", "ipc", "net"):
+        inside = oci.exec(one, "readlink", f"/proc/self/ns/{name}").out.strip()
+        assert inside == os.readlink(f"/proc/{pid}/ns/{name}")
+
+
+def test_it_is_in_the_containers_cgroup(oci: Oci, one: str) -> None:
+    pid = oci.state(one)["pid"]
+    inside = oci.exec(one, "cat", "/proc/self/cgroup").out
+    assert sorted(inside.split()) == sorted(Path(f"/proc/{pid}/cgroup").read_text().split())
+
+
+def test_cwd_env_and_user(oci: Oci, one: str) -> None:
+    options = ["--cwd", "/tmp", "--env", "A=b", "--user", "1000:1001"]
+    done = oci("exec", *options, one, "sh", "-c", "pwd; echo $A; id -u; id -g")
+    assert done.out.split() == ["/tmp", "b", "1000", "1001"]
+
+
+def test_it_inherits_the_environment_of_the_config(oci: Oci, one: str) -> None:
+    assert "PATH=/bin:/sbin" in oci.exec(one, "env").out.splitlines()
+
+
+def test_additional_groups(oci: Oci, one: str) -> None:
+    if oci.name == "crun":
+        pytest.skip("crun: no --additional-gids")
+    done = oci("exec", "--user", "1000:1000", "-g", "100", "-g", "65534", one, "id", "-G")
+    assert done.out.split() == ["1000", "100", "65534"]
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        (["no-such-program"], "not found"),
+        (["/bin/no-such-program"], "no such file or directory"),
+        (["/etc/passwd"], "permission denied"),
+    ],
+)
+def test_a_command_that_cannot_run_is_named(
+    oci: Oci, one: str, command: list[str], why: str
+) -> None:
+    done = oci.exec(one, *command, status=None)
+    assert done.status != 0
+    assert why in done.err.lower()
+    if oci.name != "crun":
+        assert done.status == 255
+
+
+def test_an_unknown_container_is_255(oci: Oci) -> None:
+    done = oci.exec("never-was", "true", status=None)
+    assert done.status == (1 if oci.name == "crun" else 255)
+
+
+def test_a_process_document(oci: Oci, one: str, tmp_path: Path) -> None:
+    document = {
+        "args": ["sh", "-c", "id -u; pwd; echo $X; umask"],
+        "cwd": "/tmp",
+        "env": ["PATH=/bin", "X=y"],
+        "user": {"uid": 7, "gid": 8, "umask": 0o77},
+    }
+    (tmp_path / "process.json").write_text(json.dumps(document))
+    done = oci("exec", "--process", tmp_path / "process.json", one)
+    assert done.out.split()[:3] == ["7", "/tmp", "y"]
+    # runc 1.1 takes the umask of the container's own process.
+    assert done.out.split()[3] == "0077" or oci.name == "runc"
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"args": [], "cwd": "/"}', '{"args": ["true"]}'])
+def test_a_bad_process_document_is_refused(
+    oci: Oci, one: str, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "process.json").write_text(text)
+    oci.fails("exec", "--process", tmp_path / "process.json", one)
+
+
+def test_detached_with_a_pid_file(oci: Oci, one: str, tmp_path: Path) -> None:
+    oci("exec", "--detach", "--pid-file", tmp_path / "pid", one, "sleep", "50")
+    text = (tmp_path / "pid").read_text()
+    assert text.isdigit()
+    assert b"sleep\00050" in Path(f"/proc/{text}/cmdline").read_bytes()
+    assert int(text) in json.loads(oci("ps", "--format", "json", one).out)
+
+
+def test_capabilities_are_those_of_the_config(oci: Oci, one: str) -> None:
+    def sets(lines: str) -> dict[str, str]:
+        fields = (line.partition(":") for line in lines.splitlines() if line.startswith("Cap"))
+        return {name: value.strip() for name, _, value in fields}
+
+    pid = oci.state(one)["pid"]
+    inside = sets(oci.exec(one, "cat", "/proc/self/status").out)
+    assert inside == sets(Path(f"/proc/{pid}/status").read_text())
+
+
+def test_a_capability_can_be_added(oci: Oci, one: str) -> None:
+    done = oci("exec", "--cap", "CAP_SYS_PTRACE", one, "cat", "/proc/self/status")
+    line = next(li for li in done.out.splitlines() if li.startswith("CapBnd"))
+    assert int(line.split()[1], 16) & 1 << 19
+
+
+def test_no_new_privileges_and_seccomp_hold_for_exec(oci: Oci, bundle: Bundle) -> None:
+    bundle.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    oci.running(bundle)
+    done = oci.exec("one", "sh", "-c", "mkdir /tmp/x; grep -e NoNewPrivs -e Seccomp: /proc/self/status")
+    assert "Operation not permitted" in done.err
+    assert done.out.split() == ["NoNewPrivs:", "1", "Seccomp:", "2"]
+
+
+def test_only_the_three_standard_descriptors_are_open(oci: Oci, one: str) -> None:
+    with Path("/etc/hostname").open() as held:
+        os.set_inheritable(held.fileno(), True)
+        done = oci.exec(one, "sh", "-c", "ls /proc/self/fd | wc -l", close_fds=False)
+    assert done.out.strip() == "4"
+
+
+def test_preserved_descriptors_arrive(oci: Oci, one: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("handed over")
+    argv = oci.argv("exec", "--preserve-fds", "1", one, "sh", "-c", "cat <&3")
+    done = subprocess.run(
+        ["sh", "-c", f'exec 3<{tmp_path}/secret; exec "$@"', "sh", *argv],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "handed over", done.stderr
+
+
+def test_exec_in_a_created_container(oci: Oci, bundle: Bundle) -> None:
+    oci.create(bundle, "one")
+    assert oci.exec("one", "echo", "early").out == "early\n"
+    assert oci.status("one") == "created"
+
+
+def test_exec_in_a_stopped_container_is_refused(oci: Oci, bundle: Bundle) -> None:
+    oci.create(bundle, "one")
+    oci("start", "one")
+    oci.wait("one")
+    oci.fails("exec", "one", "true")
+
+
+def test_exec_in_a_paused_container_is_refused(oci: Oci, one: str) -> None:
+    oci("pause", one)
+    assert "paused" in oci.fails("exec", one, "true")
+    oci("resume", one)
+    oci.exec(one, "true")
+
+
+def test_a_terminal_goes_to_the_console_socket(oci: Oci, one: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "console")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen(1)
+        server.settimeout(10)
+        script = "test -t 0 && echo terminal; sleep 0.3"
+        oci("exec", "--tty", "--detach", "--console-socket", path, one, "sh", "-c", script)
+        connection, _ = server.accept()
+        with connection:
+            _, fds, _, _ = socket.recv_fds(connection, 4096, 4)
+    output = b""
+    while b"terminal" not in output:
+        output += os.read(fds[0], 4096)
+    os.close(fds[0])
+
+
+def test_a_terminal_in_the_foreground(oci: Oci, one: str) -> None:
+    script = " ".join(oci.argv("exec", "-t", one, "tty"))
+    done = subprocess.run(
+        ["script", "-qec", script, "/dev/null"], capture_output=True, stdin=subprocess.DEVNULL,
+        timeout=20, check=False,
+    )  # fmt: skip
+    assert b"/dev/pts/" in done.stdout
+    assert done.returncode == 0
+
+
+def test_the_terminal_is_pumped_both_ways(oci: Oci, one: str) -> None:
+    import pty
+
+    pid, master = pty.fork()
+    if pid == 0:
+        argv = oci.argv("exec", "-t", one, "sh", "-c", "read line; echo got:$line; exit 5")
+        os.execv(argv[0], argv)
+    time.sleep(0.5)
+    os.write(master, b"hello\n")
+    output = b""
+    try:
+        while chunk := os.read(master, 4096):
+            output += chunk
+    except OSError:
+        pass
+    assert b"got:hello" in output
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+
+
+@pytest.mark.lacks(runc="waits for what it has adopted")
+def test_background_children_do_not_hold_exec(oci: Oci, one: str) -> None:
+    begun = time.monotonic()
+    oci.exec(one, "sh", "-c", "sleep 20 & exit 0")
+    assert time.monotonic() - begun < 10

@@ -1,0 +1,172 @@
+"""The six hook stages: order, namespaces, state on stdin, failures."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from oci_driver import Bundle, Oci
+
+pytestmark = pytest.mark.root
+
+STAGES = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+
+
+def shell(script: str, **more: object) -> dict[str, object]:
+    return {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"], **more}
+
+
+def test_stages_run_in_order(oci: Oci, bundle: Bundle) -> None:
+    (bundle.rootfs / "log").touch()
+    log = bundle.rootfs / "log"
+    bundle.config["hooks"] = {
+        stage: [shell(f"echo {stage} >> {'/log' if stage == 'startContainer' else log}")]
+        for stage in STAGES
+    }
+    bundle.shell("echo program >> /log")
+    oci.create(bundle, "one")
+    assert log.read_text().split()[:3] == list(STAGES[:3])
+    oci("start", "one")
+    oci.wait("one")
+    oci("delete", "one")
+    lines = log.read_text().split()
+    # poststart and the program run side by side (and runc 1.1 runs poststart at create).
+    assert [li for li in lines if li not in ("poststart", "program")] == [*STAGES[:4], "poststop"]
+    assert sorted(lines) == sorted([*STAGES, "program"])
+    assert lines.index("startContainer") < lines.index("program")
+
+
+@pytest.mark.parametrize("stage", ["prestart", "createRuntime", "poststart", "poststop"])
+def test_the_state_comes_on_stdin(oci: Oci, bundle: Bundle, tmp_path: Path, stage: str) -> None:
+    bundle.config["annotations"] = {"org.example": "value"}
+    bundle.config["hooks"] = {stage: [shell(f"cat > {tmp_path}/hook-state")]}
+    bundle.command("sleep", "100")
+    oci.create(bundle, "one")
+    pid = oci.state()["pid"]
+    oci("start", "one")
+    oci("delete", "--force", "one")
+    state = json.loads((tmp_path / "hook-state").read_text())
+    assert state["id"] == "one"
+    assert state["bundle"] == str(bundle.path)
+    assert state["annotations"]["org.example"] == "value"
+    if stage != "poststop":
+        assert state["pid"] == pid
+    else:
+        assert state["status"] == "stopped"
+    if stage == "poststart" and oci.name != "runc":
+        assert state["status"] == "running"
+
+
+@pytest.mark.parametrize("stage", ["prestart", "createRuntime"])
+def test_early_hooks_run_in_the_runtimes_namespaces(
+    oci: Oci, bundle: Bundle, tmp_path: Path, stage: str
+) -> None:
+    script = f"readlink /proc/self/ns/mnt /proc/self/ns/uts > {tmp_path}/ns"
+    bundle.config["hooks"] = {stage: [shell(script)]}
+    oci.run(bundle)
+    own = [os.readlink(f"/proc/self/ns/{name}") for name in ("mnt", "uts")]
+    assert (tmp_path / "ns").read_text().split() == own
+
+
+def test_create_container_hooks_run_in_the_containers_namespaces(
+    oci: Oci, bundle: Bundle, tmp_path: Path
+) -> None:
+    script = f"readlink /proc/self/ns/mnt /proc/self/ns/uts > {tmp_path}/ns"
+    bundle.config["hooks"] = {"createContainer": [shell(script)]}
+    bundle.shell("readlink /proc/self/ns/mnt; readlink /proc/self/ns/uts")
+    inside = oci.output(bundle).split()
+    assert (tmp_path / "ns").read_text().split() == inside
+
+
+def test_start_container_hooks_run_in_the_containers_root(oci: Oci, bundle: Bundle) -> None:
+    bundle.config["hooks"] = {
+        "startContainer": [{"path": "/bin/busybox", "args": ["sh", "-c", "readlink /proc/self/ns/mnt > /ns"]}]
+    }
+    bundle.command("readlink", "/proc/self/ns/mnt")
+    inside = oci.output(bundle)
+    assert (bundle.rootfs / "ns").read_text() == inside
+
+
+def test_the_network_namespace_exists_at_prestart(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
+    # docker's network hook opens it by the pid it reads.
+    script = "pid=$(grep -o '\"pid\": *[0-9]*' | grep -o '[0-9]*'); readlink /proc/$pid/ns/net"
+    bundle.config["hooks"] = {"prestart": [shell(f"{{ {script}; }} > {tmp_path}/net")]}
+    bundle.command("readlink", "/proc/self/ns/net")
+    inside = oci.output(bundle)
+    assert (tmp_path / "net").read_text() == inside
+
+
+@pytest.mark.parametrize("stage", ["prestart", "createRuntime", "createContainer"])
+def test_a_failing_hook_fails_create(oci: Oci, bundle: Bundle, stage: str) -> None:
+    bundle.config["hooks"] = {stage: [{"path": "/bin/true"}, {"path": "/bin/false"}]}
+    bundle.write()
+    message = oci.fails("create", "--bundle", bundle.path, "one")
+    if oci.name != "crun":
+        assert "hook #1" in message
+    oci.fails("state", "one")
+    assert oci("list", "-q").out == ""
+
+
+def test_a_failing_start_container_hook_fails_start(oci: Oci, bundle: Bundle) -> None:
+    bundle.config["hooks"] = {"startContainer": [{"path": "/bin/false"}]}
+    bundle.shell("touch /ran")
+    done = oci.run(bundle, status=None)
+    assert done.status != 0
+    assert not (bundle.rootfs / "ran").exists()
+
+
+def test_a_failing_poststop_hook_does_not_fail_delete(
+    oci: Oci, bundle: Bundle, tmp_path: Path
+) -> None:
+    bundle.config["hooks"] = {"poststop": [{"path": "/bin/false"}, shell(f"touch {tmp_path}/ran")]}
+    oci.create(bundle, "one")
+    oci("start", "one")
+    oci.wait("one")
+    oci("delete", "one")
+    assert (tmp_path / "ran").exists() or oci.name == "runc"
+    oci.fails("state", "one")
+
+
+@pytest.mark.lacks(runc="it is an error there in every version")
+def test_a_failing_poststart_hook_is_a_warning(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
+    bundle.config["hooks"] = {"poststart": [{"path": "/bin/false"}, shell(f"touch {tmp_path}/ran")]}
+    bundle.command("sleep", "100")
+    oci.create(bundle, "one")
+    oci("start", "one")
+    assert oci.status() == "running"
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.lacks(crun="a warning there")
+def test_a_failing_poststart_hook_fails_run(oci: Oci, bundle: Bundle) -> None:
+    bundle.config["hooks"] = {"poststart": [{"path": "/bin/false"}]}
+    bundle.command("sleep", "100")
+    done = oci.run(bundle, status=None)
+    assert done.status != 0
+    assert "hook #0" in done.err
+    oci.fails("state", "one")
+
+
+def test_a_hook_beyond_its_timeout_fails_create(oci: Oci, bundle: Bundle) -> None:
+    bundle.config["hooks"] = {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}]}
+    bundle.write()
+    oci.fails("create", "--bundle", bundle.path, "one", timeout=20)
+    oci.fails("state", "one")
+
+
+def test_a_hook_that_reads_nothing_is_fine(oci: Oci, bundle: Bundle) -> None:
+    bundle.config["annotations"] = {"org.example": "x" * 200000}
+    bundle.config["hooks"] = {"prestart": [{"path": "/bin/true"}]}
+    oci.run(bundle)
+
+
+def test_the_environment_of_a_hook_is_exactly_as_given(
+    oci: Oci, bundle: Bundle, tmp_path: Path
+) -> None:
+    hook = shell(f"cat /proc/$$/environ > {tmp_path}/env", env=["A=1"])
+    hook["args"] = ["sh", "-c", f"/bin/cat /proc/$$/environ > {tmp_path}/env"]
+    bundle.config["hooks"] = {"prestart": [hook]}
+    oci.run(bundle, env={**os.environ, "SECRET": "1"})
+    assert (tmp_path / "env").read_bytes() == b"A=1\0"

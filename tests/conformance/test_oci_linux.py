@@ -1,0 +1,342 @@
+"""Namespaces, mounts, devices, paths, sysctl, seccomp and the other fields of `linux`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from oci_driver import Bundle, Oci
+
+pytestmark = pytest.mark.root
+
+FILES = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt"}
+
+
+@pytest.mark.parametrize("type", FILES)
+def test_a_new_namespace_is_not_the_hosts(oci: Oci, bundle: Bundle, type: str) -> None:
+    bundle.command("readlink", f"/proc/self/ns/{FILES[type]}")
+    assert oci.output(bundle).strip() != os.readlink(f"/proc/self/ns/{FILES[type]}")
+
+
+@pytest.mark.parametrize("type", ["network", "ipc", "uts"])
+def test_a_namespace_that_is_not_named_is_the_callers(oci: Oci, bundle: Bundle, type: str) -> None:
+    bundle.without_namespace(type)
+    del bundle.config["hostname"]
+    bundle.config["mounts"] = [m for m in bundle.config["mounts"] if m["type"] != "sysfs"]
+    bundle.command("readlink", f"/proc/self/ns/{FILES[type]}")
+    assert oci.output(bundle).strip() == os.readlink(f"/proc/self/ns/{FILES[type]}")
+
+
+@pytest.mark.parametrize("type", ["network", "ipc", "uts", "pid"])
+def test_a_namespace_is_joined_by_path(oci: Oci, bundle: Bundle, type: str) -> None:
+    oci.running(bundle, "first")
+    pid = oci.state("first")["pid"]
+    second = oci.bundle()
+    second.namespace(type, f"/proc/{pid}/ns/{FILES[type]}")
+    second.command("readlink", f"/proc/self/ns/{FILES[type]}")
+    assert oci.output(second, "second").strip() == os.readlink(f"/proc/{pid}/ns/{FILES[type]}")
+
+
+def test_a_cgroup_namespace(oci: Oci, bundle: Bundle) -> None:
+    bundle.namespace("cgroup")
+    bundle.command("readlink", "/proc/self/ns/cgroup")
+    assert oci.output(bundle).strip() != os.readlink("/proc/self/ns/cgroup")
+
+
+def test_a_user_namespace_maps_ids(oci: Oci, bundle: Bundle) -> None:
+    bundle.namespace("user")
+    for key in ("uidMappings", "gidMappings"):
+        bundle.linux[key] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
+    for parent in list(bundle.path.parents)[:3]:
+        parent.chmod(0o755)
+    bundle.path.chmod(0o755)
+    bundle.shell("id -u; cat /proc/self/uid_map; cat /proc/self/gid_map")
+    words = oci.output(bundle).split()
+    assert words == ["0", "0", "100000", "65536", "0", "100000", "65536"]
+
+
+@pytest.mark.lacks(runc="time namespaces are new in 1.2")
+def test_time_offsets(oci: Oci, bundle: Bundle) -> None:
+    bundle.namespace("time")
+    bundle.linux["timeOffsets"] = {"boottime": {"secs": 100000, "nanosecs": 5}}
+    bundle.command("cat", "/proc/self/timens_offsets")
+    assert "boottime 100000 5".split() in [li.split() for li in oci.output(bundle).splitlines()]
+
+
+def test_hostname(oci: Oci, bundle: Bundle) -> None:
+    bundle.config["hostname"] = "my-host"
+    bundle.command("hostname")
+    assert oci.output(bundle).strip() == "my-host"
+
+
+@pytest.mark.lacks(runc="domainname is new in 1.2")
+def test_domainname(oci: Oci, bundle: Bundle) -> None:
+    bundle.config["domainname"] = "my.domain"
+    bundle.command("cat", "/proc/sys/kernel/domainname")
+    assert oci.output(bundle).strip() == "my.domain"
+
+
+@pytest.mark.parametrize("key", ["net.ipv4.ip_forward", "net/ipv4/ip_forward"])
+def test_a_sysctl_of_the_network_namespace(oci: Oci, bundle: Bundle, key: str) -> None:
+    bundle.linux["sysctl"] = {key: "1"}
+    bundle.command("cat", "/proc/sys/net/ipv4/ip_forward")
+    assert oci.output(bundle).strip() == "1"
+
+
+def test_a_readonly_root(oci: Oci, bundle: Bundle) -> None:
+    bundle.config["root"]["readonly"] = True
+    bundle.shell("touch /x; grep ' / ' /proc/self/mounts")
+    done = oci.run(bundle)
+    assert "Read-only file system" in done.err
+    assert not (bundle.rootfs / "x").exists()
+
+
+def test_a_writable_root(oci: Oci, bundle: Bundle) -> None:
+    bundle.shell("touch /x")
+    oci.run(bundle)
+    assert (bundle.rootfs / "x").exists()
+
+
+def test_default_devices_are_there(oci: Oci, bundle: Bundle) -> None:
+    bundle.shell("for d in null zero full random urandom tty; do stat -c '%n %t:%T %a' /dev/$d; done")
+    assert oci.output(bundle).splitlines() == [
+        "/dev/null 1:3 666", "/dev/zero 1:5 666", "/dev/full 1:7 666", "/dev/random 1:8 666",
+        "/dev/urandom 1:9 666", "/dev/tty 5:0 666",
+    ]  # fmt: skip
+
+
+def test_default_symbolic_links_are_there(oci: Oci, bundle: Bundle) -> None:
+    bundle.shell("cd /dev; for l in fd stdin stdout stderr ptmx; do readlink $l; done")
+    assert oci.output(bundle).split() == [
+        "/proc/self/fd", "/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2", "pts/ptmx",
+    ]  # fmt: skip
+
+
+def test_a_device_of_the_config(oci: Oci, bundle: Bundle) -> None:
+    bundle.linux["devices"] = [
+        {"path": "/dev/mine", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 3, "gid": 4},
+        {"path": "/dev/pipe", "type": "p", "fileMode": 0o600},
+        {"path": "/dev/sub/block", "type": "b", "major": 7, "minor": 99},
+    ]
+    bundle.shell("stat -c '%F %t:%T %a %u %g' /dev/mine; stat -c '%F %a' /dev/pipe; stat -c '%F %t:%T' /dev/sub/block")
+    assert oci.output(bundle).splitlines() == [
+        "character special file 1:5 640 3 4", "fifo 600", "block special file 7:63",
+    ]  # fmt: skip
+
+
+def test_masked_paths_show_nothing(oci: Oci, bundle: Bundle) -> None:
+    (bundle.rootfs / "secret.d").mkdir()
+    (bundle.rootfs / "secret.d/file").write_text("hidden")
+    (bundle.rootfs / "secret").write_text("hidden")
+    bundle.linux["maskedPaths"] = ["/secret", "/secret.d", "/not/there"]
+    bundle.shell("cat /secret; ls /secret.d; touch /secret.d/x; echo end")
+    done = oci.run(bundle)
+    assert done.out == "end\n"
+    assert not (bundle.rootfs / "secret.d/x").exists()
+
+
+def test_readonly_paths_refuse_writes(oci: Oci, bundle: Bundle) -> None:
+    (bundle.rootfs / "ro.d").mkdir()
+    (bundle.rootfs / "ro.d/file").write_text("kept")
+    bundle.linux["readonlyPaths"] = ["/ro.d", "/not/there", "/proc/sys"]
+    bundle.shell("echo lost > /ro.d/file; touch /ro.d/new; echo 1 > /proc/sys/net/ipv4/ip_forward; cat /ro.d/file")
+    done = oci.run(bundle)
+    assert done.out == "kept"
+    assert done.err.count("Read-only file system") == 3
+
+
+def options_of(oci: Oci, bundle: Bundle, destination: str) -> set[str]:
+    """The mount's options and super block options as the container sees them."""
+    bundle.command("cat", "/proc/self/mountinfo")
+    for line in oci.output(bundle).splitlines():
+        fields = line.split()
+        if fields[4] == destination:
+            return {*fields[5].split(","), *fields[-1].split(",")}
+    raise AssertionError(f"{destination} is not mounted")
+
+
+def test_tmpfs_options(oci: Oci, bundle: Bundle) -> None:
+    bundle.mount("/mnt", "tmpfs", "tmpfs", "nosuid", "nodev", "noexec", "size=1m", "mode=0710")
+    found = options_of(oci, bundle, "/mnt")
+    assert {"nosuid", "nodev", "noexec", "size=1024k", "mode=710"} <= found
+
+
+def test_a_tmpfs_takes_the_mode_of_its_directory(oci: Oci, bundle: Bundle) -> None:
+    (bundle.rootfs / "mnt").chmod(0o1711)
+    bundle.mount("/mnt", "tmpfs", "tmpfs", "nosuid")
+    bundle.command("stat", "-c", "%a", "/mnt")
+    assert oci.output(bundle).strip() == "1711"
+
+
+@pytest.mark.parametrize("option", ["ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime"])
+def test_bind_mount_options(oci: Oci, bundle: Bundle, tmp_path: Path, option: str) -> None:
+    (tmp_path / "source").mkdir()
+    bundle.mount("/mnt", "bind", str(tmp_path / "source"), "rbind", option)
+    assert option in options_of(oci, bundle, "/mnt")
+
+
+def test_a_bind_mount_of_a_file_makes_its_target(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("bound")
+    bundle.mount("/deep/er/target", "bind", str(tmp_path / "file"), "bind", "ro")
+    bundle.command("cat", "/deep/er/target")
+    assert oci.output(bundle) == "bound"
+
+
+def test_a_relative_bind_source_is_in_the_bundle(oci: Oci, bundle: Bundle) -> None:
+    (bundle.path / "data").mkdir()
+    (bundle.path / "data/file").write_text("relative")
+    bundle.mount("/mnt", "bind", "data", "bind")
+    bundle.command("cat", "/mnt/file")
+    assert oci.output(bundle) == "relative"
+
+
+def test_mounts_stack_in_order(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "name").write_text(name)
+        bundle.mount("/mnt", "bind", str(tmp_path / name), "bind")
+    bundle.command("cat", "/mnt/name")
+    assert oci.output(bundle) == "two"
+
+
+@pytest.mark.parametrize(
+    ("option", "shown"),
+    [("private", ""), ("slave", "master:"), ("shared", "shared:"), ("unbindable", "unbindable")],
+)
+def test_mount_propagation(
+    oci: Oci, bundle: Bundle, tmp_path: Path, option: str, shown: str
+) -> None:
+    (tmp_path / "source").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path / "source"], check=True)
+    subprocess.run(["mount", "--make-shared", tmp_path / "source"], check=True)
+    try:
+        bundle.mount("/mnt", "bind", str(tmp_path / "source"), "bind", option)
+        if option in ("shared", "slave"):
+            bundle.linux["rootfsPropagation"] = option
+        bundle.command("cat", "/proc/self/mountinfo")
+        line = next(li for li in oci.output(bundle).splitlines() if li.split()[4] == "/mnt")
+    finally:
+        subprocess.run(["umount", tmp_path / "source"], check=True)
+    tags = line.partition(" - ")[0].split()[6:]
+    assert any(tag.startswith(shown) for tag in tags) if shown else tags == []
+
+
+@pytest.mark.lacks(runc="recursive attributes are new in 1.2")
+@pytest.mark.parametrize("option", ["rro", "rnosuid", "rnodev", "rnoexec"])
+def test_recursive_mount_options(oci: Oci, bundle: Bundle, tmp_path: Path, option: str) -> None:
+    (tmp_path / "source/inner").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path / "source/inner"], check=True)
+    try:
+        bundle.mount("/mnt", "bind", str(tmp_path / "source"), "rbind", option)
+        assert option[1:] in options_of(oci, bundle, "/mnt/inner")
+    finally:
+        subprocess.run(["umount", tmp_path / "source/inner"], check=True)
+
+
+@pytest.mark.parametrize("destination", ["/../../../../escape", "/link/escape", "/dangling/escape"])
+def test_a_mount_destination_never_leaves_the_root(
+    oci: Oci, bundle: Bundle, tmp_path: Path, destination: str
+) -> None:
+    canary = tmp_path / "canary"
+    canary.mkdir()
+    (bundle.rootfs / "link").symlink_to(canary)
+    (bundle.rootfs / "dangling").symlink_to(canary / "not-there")
+    bundle.mount(destination, "tmpfs", "tmpfs")
+    oci.run(bundle, status=None)
+    assert list(canary.iterdir()) == []
+    assert not Path("/escape").exists()
+
+
+@pytest.mark.parametrize("destination", ["/proc", "/proc/sys", "/proc/self/attr", "/proc/1"])
+def test_a_bind_mount_over_proc_is_refused(
+    oci: Oci, bundle: Bundle, tmp_path: Path, destination: str
+) -> None:
+    (tmp_path / "fake").mkdir()
+    bundle.mount(destination, "bind", str(tmp_path / "fake"), "bind")
+    bundle.write()
+    oci.fails("create", "--bundle", bundle.path, "one")
+    oci.fails("state", "one")
+
+
+@pytest.mark.parametrize("propagation", ["shared", "slave", "private", "unbindable"])
+def test_rootfs_propagation(oci: Oci, bundle: Bundle, propagation: str) -> None:
+    bundle.linux["rootfsPropagation"] = propagation
+    if propagation in ("unbindable", "shared") and oci.name == "runc":
+        pytest.skip("runc: leaves a shared root private, cannot bind an unbindable one")
+    bundle.command("cat", "/proc/self/mountinfo")
+    line = next(li for li in oci.output(bundle).splitlines() if li.split()[4] == "/")
+    tags = line.partition(" - ")[0].split()[6:]
+    wanted = {"shared": "shared:", "slave": "master:", "unbindable": "unbindable"}.get(propagation)
+    if propagation == "private":
+        assert tags == []
+    elif propagation != "slave":
+        # The peer group of the host's mount decides whether there is a master at all.
+        assert any(tag.startswith(wanted or "") for tag in tags)
+
+
+def seccomp(action: str, names: list[str], **more: object) -> dict[str, object]:
+    return {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "syscalls": [{"names": names, "action": action, **more}],
+    }
+
+
+def test_seccomp_answers_with_the_errno_asked_for(oci: Oci, bundle: Bundle) -> None:
+    bundle.linux["seccomp"] = seccomp("SCMP_ACT_ERRNO", ["mkdir", "mkdirat"], errnoRet=5)
+    bundle.shell("mkdir /tmp/x; echo $?")
+    done = oci.run(bundle)
+    assert "Input/output error" in done.err
+    assert done.out.strip() == "1"
+
+
+def test_seccomp_answers_eperm_by_default(oci: Oci, bundle: Bundle) -> None:
+    bundle.linux["seccomp"] = seccomp("SCMP_ACT_ERRNO", ["mkdir", "mkdirat"])
+    bundle.shell("mkdir /tmp/x")
+    assert "Operation not permitted" in oci.run(bundle, status=None).err
+
+
+def test_seccomp_kills(oci: Oci, bundle: Bundle) -> None:
+    bundle.linux["seccomp"] = seccomp("SCMP_ACT_KILL_PROCESS", ["mkdir", "mkdirat"])
+    bundle.shell("mkdir /tmp/x; echo $?")
+    assert oci.run(bundle).out.strip() == "159"
+
+
+def test_seccomp_looks_at_arguments(oci: Oci, bundle: Bundle) -> None:
+    bundle.linux["seccomp"] = seccomp(
+        "SCMP_ACT_ERRNO", ["kill"], errnoRet=16,
+        args=[{"index": 1, "value": 10, "op": "SCMP_CMP_EQ"}],
+    )  # fmt: skip
+    bundle.shell("kill -10 $$ && echo no; kill -0 $$ && echo yes")
+    assert oci.run(bundle).out == "yes\n"
+
+
+def test_seccomp_tolerates_unknown_names(oci: Oci, bundle: Bundle) -> None:
+    bundle.linux["seccomp"] = seccomp("SCMP_ACT_ERRNO", ["not_invented_yet", "mkdir", "mkdirat"])
+    bundle.shell("mkdir /tmp/x; echo $?")
+    assert oci.run(bundle).out.strip() == "1"
+
+
+def test_personality(oci: Oci, bundle: Bundle) -> None:
+    if oci.name == "runc":
+        pytest.skip("runc: personality is new in 1.2")
+    bundle.linux["personality"] = {"domain": "LINUX32"}
+    bundle.command("uname", "-m")
+    assert oci.output(bundle).strip() == "i686"
+
+
+def test_no_pivot_works_too(oci: Oci, bundle: Bundle) -> None:
+    bundle.shell("echo inside; ls /work 2>/dev/null; true")
+    bundle.write()
+    assert oci("run", "--no-pivot", "--bundle", bundle.path, "one").out == "inside\n"
+
+
+def test_host_mounts_are_not_seen(oci: Oci, bundle: Bundle) -> None:
+    bundle.command("cat", "/proc/self/mountinfo")
+    places = {line.split()[4] for line in oci.output(bundle).splitlines()}
+    assert places <= {
+        "/", "/proc", "/dev", "/dev/pts", "/dev/shm", "/sys", "/proc/kcore", "/proc/sys",
+    } | {f"/dev/{n}" for n in ("null", "zero", "full", "random", "urandom", "tty")}  # fmt: skip

@@ -1,0 +1,304 @@
+"""The process object: identity, environment, limits, capabilities, terminal, what is refused."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from oci_driver import Bundle, Oci
+
+pytestmark = pytest.mark.root
+
+
+def status_of(oci: Oci, bundle: Bundle) -> dict[str, str]:
+    """What /proc/self/status says inside."""
+    bundle.command("cat", "/proc/self/status")
+    lines = [line.partition(":") for line in oci.output(bundle).splitlines()]
+    return {name: value.strip() for name, _, value in lines}
+
+
+def test_user_and_groups(oci: Oci, bundle: Bundle) -> None:
+    bundle.process["user"] = {"uid": 1000, "gid": 1001, "additionalGids": [5, 7]}
+    bundle.shell("id -u; id -g; id -G")
+    assert oci.output(bundle).splitlines() == ["1000", "1001", "1001 5 7"]
+
+
+def test_a_user_that_no_file_names(oci: Oci, bundle: Bundle) -> None:
+    bundle.process["user"] = {"uid": 4294967, "gid": 4294966}
+    bundle.shell("id -u; id -g")
+    assert oci.output(bundle).split() == ["4294967", "4294966"]
+
+
+@pytest.mark.parametrize(("umask", "shown"), [(0o77, "0077"), (0, "0000"), (0o27, "0027")])
+def test_umask(oci: Oci, bundle: Bundle, umask: int, shown: str) -> None:
+    bundle.process["user"]["umask"] = umask
+    bundle.shell("umask")
+    assert oci.output(bundle).strip() == shown
+
+
+def test_the_umask_is_022_by_default(oci: Oci, bundle: Bundle) -> None:
+    bundle.shell("umask")
+    before = os.umask(0o77)
+    try:
+        assert oci.output(bundle).strip() == "0022"
+    finally:
+        os.umask(before)
+
+
+def test_arguments_arrive_byte_for_byte(oci: Oci, bundle: Bundle) -> None:
+    bundle.command("printf", "[%s]", "", "a b", "$HOME", "é\n", "'\"")
+    assert oci.output(bundle) == "[][a b][$HOME][é\n]['\"]"
+
+
+def test_the_environment_is_what_was_asked(oci: Oci, bundle: Bundle) -> None:
+    bundle.process["env"] = ["PATH=/bin", "A=b=c", "EMPTY=", "HOME=/x"]
+    bundle.command("env")
+    assert sorted(oci.output(bundle).splitlines()) == ["A=b=c", "EMPTY=", "HOME=/x", "PATH=/bin"]
+
+
+def test_home_comes_from_passwd_when_unset(oci: Oci, bundle: Bundle) -> None:
+    bundle.process["env"] = ["PATH=/bin"]
+    bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    bundle.shell("echo $HOME")
+    assert oci.output(bundle).strip() == "/home/user"
+
+
+def test_the_working_directory(oci: Oci, bundle: Bundle) -> None:
+    bundle.process["cwd"] = "/tmp"
+    bundle.command("pwd")
+    assert oci.output(bundle).strip() == "/tmp"
+
+
+def test_a_missing_working_directory_is_made_or_refused(oci: Oci, bundle: Bundle) -> None:
+    bundle.process["cwd"] = "/not/there"
+    bundle.command("pwd")
+    done = oci.run(bundle, status=None)
+    assert done.out.strip() == "/not/there" if done.status == 0 else done.err
+
+
+def test_path_lookup_uses_the_containers_path(oci: Oci, bundle: Bundle) -> None:
+    (bundle.rootfs / "opt").mkdir()
+    (bundle.rootfs / "opt/hello").write_text("#!/bin/sh\necho found\n")
+    (bundle.rootfs / "opt/hello").chmod(0o755)
+    bundle.process["env"] = ["PATH=/opt:/bin"]
+    bundle.command("hello")
+    assert oci.output(bundle) == "found\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (["no-such-program"], "executable file not found in $PATH"),
+        (["/bin/no-such-program"], "no such file or directory"),
+        (["/etc/passwd"], "permission denied"),
+    ],
+)
+def test_what_cannot_be_executed_is_said_as_engines_expect(
+    oci: Oci, bundle: Bundle, args: list[str], why: str
+) -> None:
+    bundle.command(*args)
+    done = oci.run(bundle, status=None)
+    assert done.status not in (0, None)
+    assert why in done.err
+    oci.fails("state", "one")
+
+
+def test_create_refuses_a_missing_program(oci: Oci, bundle: Bundle) -> None:
+    bundle.command("no-such-program")
+    bundle.write()
+    assert "not found" in oci.fails("create", "--bundle", bundle.path, "one")
+    oci.fails("state", "one")
+
+
+@pytest.mark.parametrize(
+    ("name", "file_name"),
+    [
+        ("RLIMIT_NOFILE", "Max open files"),
+        ("RLIMIT_CORE", "Max core file size"),
+        ("RLIMIT_STACK", "Max stack size"),
+        ("RLIMIT_CPU", "Max cpu time"),
+        ("RLIMIT_FSIZE", "Max file size"),
+    ],
+)
+def test_rlimits(oci: Oci, bundle: Bundle, name: str, file_name: str) -> None:
+    import resource
+
+    current = resource.getrlimit(getattr(resource, name))[1]
+    hard = 1 << 23 if current < 0 else min(current, 1 << 23)
+    soft = hard // 8
+    bundle.process["rlimits"] = [{"type": name, "soft": soft, "hard": hard}]
+    bundle.command("cat", "/proc/self/limits")
+    line = next(li for li in oci.output(bundle).splitlines() if li.startswith(file_name))
+    assert line.removeprefix(file_name).split()[:2] == [str(soft), str(hard)]
+
+
+def test_capability_sets(oci: Oci, bundle: Bundle) -> None:
+    bundle.process["capabilities"] = {
+        "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_SYS_CHROOT"],
+        "permitted": ["CAP_CHOWN", "CAP_KILL"],
+        "effective": ["CAP_CHOWN"],
+        "inheritable": [],
+        "ambient": [],
+    }
+    bundle.process["user"] = {"uid": 0, "gid": 0}
+    found = status_of(oci, bundle)
+    # execve gives root its bounding set; without noNewPrivileges that is capabilities(7).
+    assert int(found["CapBnd"], 16) == 1 << 0 | 1 << 5 | 1 << 18
+    assert int(found["CapEff"], 16) & ~int(found["CapBnd"], 16) == 0
+    assert int(found["CapInh"], 16) == 0
+
+
+def test_ambient_capabilities_survive_the_exec_of_a_user(oci: Oci, bundle: Bundle) -> None:
+    caps = ["CAP_NET_BIND_SERVICE"]
+    names = ("bounding", "permitted", "effective", "inheritable", "ambient")
+    bundle.process["capabilities"] = {name: caps for name in names}
+    bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    found = status_of(oci, bundle)
+    assert {int(found[c], 16) for c in ("CapAmb", "CapEff", "CapPrm", "CapInh")} == {1 << 10}
+
+
+def test_a_user_without_ambient_set_has_no_capability(oci: Oci, bundle: Bundle) -> None:
+    bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    found = status_of(oci, bundle)
+    assert {int(found[c], 16) for c in ("CapAmb", "CapEff", "CapPrm", "CapInh")} == {0}
+
+
+def test_no_capabilities_object_means_none(oci: Oci, bundle: Bundle) -> None:
+    bundle.process["capabilities"] = {}
+    found = status_of(oci, bundle)
+    assert {int(found[c], 16) for c in ("CapBnd", "CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_no_new_privileges(oci: Oci, bundle: Bundle, wanted: bool) -> None:
+    bundle.process["noNewPrivileges"] = wanted
+    assert status_of(oci, bundle)["NoNewPrivs"] == str(int(wanted))
+
+
+@pytest.mark.parametrize("score", [0, 100, 1000])
+def test_oom_score_adj(oci: Oci, bundle: Bundle, score: int) -> None:
+    bundle.process["oomScoreAdj"] = score
+    bundle.command("cat", "/proc/self/oom_score_adj")
+    assert oci.output(bundle).strip() == str(score)
+
+
+@pytest.mark.lacks(runc="scheduler is new in 1.2")
+def test_scheduler(oci: Oci, bundle: Bundle) -> None:
+    bundle.process["scheduler"] = {"policy": "SCHED_BATCH", "nice": 5}
+    bundle.command("cat", "/proc/self/stat")
+    fields = oci.output(bundle).rpartition(")")[2].split()
+    assert fields[16] == "5"
+    assert fields[38] == "3"
+
+
+@pytest.mark.lacks(runc="ioPriority is new in 1.2")
+def test_io_priority(oci: Oci, bundle: Bundle) -> None:
+    bundle.process["ioPriority"] = {"class": "IOPRIO_CLASS_IDLE", "priority": 0}
+    bundle.command("ionice", "-p", "1")
+    assert "idle" in oci.output(bundle)
+
+
+def test_signals_are_neither_ignored_nor_blocked(oci: Oci, bundle: Bundle) -> None:
+    found = status_of(oci, bundle)
+    assert int(found["SigIgn"], 16) == 0
+    assert int(found["SigBlk"], 16) == 0
+
+
+def test_only_the_three_standard_descriptors_are_open(oci: Oci, bundle: Bundle) -> None:
+    bundle.shell("ls /proc/self/fd | wc -l; ls -l /proc/self/fd")
+    with Path("/etc/hostname").open() as held:
+        os.set_inheritable(held.fileno(), True)
+        bundle.write()
+        done = oci("run", "--bundle", bundle.path, "one", close_fds=False)
+    assert "/etc/hostname" not in done.out
+    # ls itself has the directory open.
+    assert done.out.split()[0] == "4"
+
+
+def test_preserved_descriptors_arrive(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("handed over")
+    bundle.shell("cat <&3")
+    bundle.write()
+    done = subprocess.run(
+        ["sh", "-c", f'exec 3<{secret}; exec "$@"', "sh"]
+        + oci.argv("run", "--preserve-fds", "1", "--bundle", bundle.path, "one"),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "handed over", done.stderr
+
+
+def test_socket_activation_hands_descriptors_on(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("activated")
+    bundle.shell("cat <&3; echo $LISTEN_FDS $LISTEN_PID")
+    bundle.write()
+    script = f'exec 3<{secret}; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *oci.argv("run", "--bundle", bundle.path, "one")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "activated1 1\n", done.stderr
+
+
+def test_a_terminal_goes_to_the_console_socket(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
+    bundle.process["terminal"] = True
+    bundle.process["consoleSize"] = {"width": 111, "height": 33}
+    bundle.shell("test -t 0 && test -t 1 && test -t 2 && tty && stty size; sleep 0.2")
+    bundle.write()
+    path = str(tmp_path / "console")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen(1)
+        server.settimeout(10)
+        oci("create", "--bundle", bundle.path, "--console-socket", path, "one")
+        connection, _ = server.accept()
+        with connection:
+            _, fds, _, _ = socket.recv_fds(connection, 4096, 4)
+    assert len(fds) == 1
+    oci("start", "one")
+    output = b""
+    while b"33 111" not in output:
+        output += os.read(fds[0], 4096)
+    assert b"/dev/pts/0" in output or b"/dev/console" in output
+    os.close(fds[0])
+
+
+def test_a_terminal_without_console_socket_is_refused(oci: Oci, bundle: Bundle) -> None:
+    bundle.process["terminal"] = True
+    bundle.write()
+    oci.fails("create", "--bundle", bundle.path, "one")
+    oci.fails("state", "one")
+
+
+def test_a_console_socket_without_terminal_is_refused(oci: Oci, bundle: Bundle) -> None:
+    bundle.write()
+    oci.fails("create", "--bundle", bundle.path, "--console-socket", "/tmp/none", "one")
+
+
+def test_stdin_reaches_the_program(oci: Oci, bundle: Bundle) -> None:
+    bundle.command("cat")
+    bundle.write()
+    assert oci("run", "--bundle", bundle.path, "one", stdin="typed").out == "typed"
+
+
+def test_dev_null_as_stdio_keeps_its_owner(oci: Oci, bundle: Bundle) -> None:
+    before = os.stat("/dev/null")
+    bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    oci.run(bundle)
+    after = os.stat("/dev/null")
+    assert (after.st_uid, after.st_mode) == (before.st_uid, before.st_mode)
+
+
+@pytest.mark.parametrize("number", range(3, 12))
+def test_a_working_directory_behind_a_descriptor_is_never_the_host(
+    oci: Oci, bundle: Bundle, number: int
+) -> None:
+    bundle.process["cwd"] = f"/proc/self/fd/{number}"
+    bundle.shell("pwd -P; ls ../../../../../../..")
+    done = oci.run(bundle, status=None)
+    assert "work" not in done.out.split()
+    assert "boot" not in done.out.split()
