@@ -1,4 +1,6 @@
-"""Drives an OCI runtime through its command line: ours, runc or crun, with bundles made to measure."""
+"""Drives an OCI runtime (ours, runc, crun) through its command line, with made-up bundles."""
+
+# ruff: noqa: A001, A002 - `id`, `all`, `type` are the words of the specification and of runc
 
 from __future__ import annotations
 
@@ -97,7 +99,7 @@ def launcher(directory: Path) -> Path:
 
     path = directory / "pycontain-oci"
     path.write_text(
-        f"#!/bin/sh\nexec {sys.executable} -I -S -c 'import sys; sys.path.insert(0, \"{CHECKOUT}\")\n"
+        f'#!/bin/sh\nexec {sys.executable} -I -S -c \'import sys; sys.path.insert(0, "{CHECKOUT}")\n'
         'from pycontain.cli.oci import entry; entry()\' "$@"\n'
     )
     path.chmod(0o755)
@@ -159,7 +161,9 @@ class Oci:
 
     def __init__(self, program: Path, directory: Path, rootfs: Path) -> None:
         self.program = program
-        self.name = "crun" if "crun" in program.name else "runc" if "runc" in program.name else "own"
+        self.name = (
+            "crun" if "crun" in program.name else "runc" if "runc" in program.name else "own"
+        )
         self.directory = directory
         self.state_root = directory / "state"
         self.rootfs = rootfs

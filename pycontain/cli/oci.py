@@ -63,7 +63,7 @@ def entry() -> NoReturn:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Carry out one command line; return the exit status. Never raises, never prints a traceback."""
+    """Carry out one command line; return the exit status. Never raises, never a traceback."""
     log = Log()
     failed = FAILED
     try:
@@ -275,10 +275,10 @@ def _launch_options(
     launch.preserve_fds = preserved(options, process)
     terminal = bool(process.get("terminal"))
     if terminal and detached and not options.console_socket:
-        raise UsageError("cannot allocate tty if runtime will detach without setting console socket")
+        raise UsageError("cannot allocate tty if we will detach without setting console socket")
     if options.console_socket:
         if not terminal or not detached:
-            raise UsageError("cannot use console socket if runtime will not detach or allocate tty")
+            raise UsageError("cannot use console socket if we will not detach or allocate tty")
         launch.console = connect(options.console_socket)
     launch.no_pivot = bool(getattr(options, "no_pivot", False))
     launch.no_new_keyring = bool(getattr(options, "no_new_keyring", False))

@@ -42,7 +42,7 @@ def version() -> str:
 def overview() -> str:
     """Return what --help prints."""
     width = max(map(len, table.VERBS))
-    verbs = "".join(f"   {name:{width}}  {verb.help}\n" for name, verb in table.VERBS.items())
+    verbs = "".join(f"   {name:{width}}  {verb.about}\n" for name, verb in table.VERBS.items())
     return f"{_INTRODUCTION}{verbs}\nGLOBAL OPTIONS:\n{_options(table.GLOBALS)}"
 
 
@@ -54,7 +54,7 @@ def verb(name: str) -> str:
     usage = f"pycontain-oci {name} [options] {found.arguments}".rstrip()
     example = f"\nEXAMPLE:\n   pycontain-oci {found.example}\n" if found.example else ""
     return (
-        f"pycontain-oci {name} - {found.help}\n\nUSAGE:\n   {usage}\n{example}\n"
+        f"pycontain-oci {name} - {found.about}\n\nUSAGE:\n   {usage}\n{example}\n"
         f"OPTIONS:\n{_options(found.options)}"
     )
 
@@ -62,4 +62,6 @@ def verb(name: str) -> str:
 def _options(options: Sequence[Option]) -> str:
     shown = [", ".join(o.names) + (f" {o.metavar}" if o.metavar else "") for o in options]
     width = max((len(text) for text in shown), default=0)
-    return "".join(f"   {text:{width}}  {o.help}\n" for text, o in zip(shown, options, strict=True))
+    return "".join(
+        f"   {text:{width}}  {o.about}\n" for text, o in zip(shown, options, strict=True)
+    )

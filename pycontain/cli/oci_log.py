@@ -1,18 +1,17 @@
 """Messages of `pycontain-oci`: to the log file the engine reads, to standard error, or both.
 
-One message is one line, as runc writes it: `time="…" level=error msg="…"`, or with --log-format json
-an object with level, msg and time. An error also goes to standard error when the log is a file.
+One message is one line, as runc writes it: `time="…" level=error msg="…"`, or, with the format
+json, an object with level, msg and time. An error goes to standard error too.
 """
 
 from __future__ import annotations
 
 import posix
+import time
 
 from pycontain.errors import KernelError, UsageError, quote
 from pycontain.oci import codec
 from pycontain.runtime.state import timestamp
-
-import time  # isort: skip
 
 
 class Log:
@@ -25,11 +24,11 @@ class Log:
         self.json = False
         self.debugging = False
 
-    def open(self, path: str, format: str, *, debugging: bool) -> None:
-        """Set the format and, when `path` is given, the file; raises UsageError, KernelError."""
-        if format not in ("", "text", "json"):
-            raise UsageError(f"--log-format: unknown format {format!r}, text or json")
-        self.json = format == "json"
+    def open(self, path: str, how: str, *, debugging: bool) -> None:
+        """Set format and, when `path` is given, file; raises UsageError, KernelError."""
+        if how not in ("", "text", "json"):
+            raise UsageError(f"--log-format: unknown format {how!r}, text or json")
+        self.json = how == "json"
         self.debugging = debugging
         if not path:
             return

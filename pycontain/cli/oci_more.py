@@ -1,8 +1,8 @@
 """The verbs of `pycontain-oci` that no engine calls for each container."""
 
-from __future__ import annotations
+# ruff: noqa: A001 - `id`, `all`, `type` are the words of the specification and of runc
 
-import posix
+from __future__ import annotations
 
 from pycontain.cli import oci, oci_help
 from pycontain.errors import ConflictError, InvalidError, KernelError, PycontainError, UsageError

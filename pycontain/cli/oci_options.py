@@ -21,14 +21,14 @@ LIST = 3
 class Option:
     """One option: its names ("--bundle", "-b"), kind, what stands for the value in help, help."""
 
-    __slots__ = ("help", "key", "kind", "metavar", "names")
+    __slots__ = ("about", "key", "kind", "metavar", "names")
 
-    def __init__(self, names: str, kind: int, metavar: str, help: str) -> None:
+    def __init__(self, names: str, kind: int, metavar: str, about: str) -> None:
         self.names = names.split()
         self.key = self.names[0][2:].replace("-", "_")
         self.kind = kind
         self.metavar = metavar
-        self.help = help
+        self.about = about
 
 
 class Verb:
@@ -37,11 +37,11 @@ class Verb:
     `rest`: what follows the first positional argument belongs to the container's command.
     """
 
-    __slots__ = ("arguments", "example", "help", "least", "most", "options", "rest")
+    __slots__ = ("about", "arguments", "example", "least", "most", "options", "rest")
 
     def __init__(
         self,
-        help: str,
+        about: str,
         arguments: str,
         least: int,
         most: int,
@@ -50,7 +50,7 @@ class Verb:
         example: str = "",
         rest: bool = False,
     ) -> None:
-        self.help = help
+        self.about = about
         self.arguments = arguments
         self.least = least
         self.most = most
@@ -145,20 +145,20 @@ def whole_number(name: str, value: str) -> int:
     return int(value)
 
 
-def _flag(names: str, help: str) -> Option:
-    return Option(names, FLAG, "", help)
+def _flag(names: str, about: str) -> Option:
+    return Option(names, FLAG, "", about)
 
 
-def _text(names: str, metavar: str, help: str) -> Option:
-    return Option(names, TEXT, metavar, help)
+def _text(names: str, metavar: str, about: str) -> Option:
+    return Option(names, TEXT, metavar, about)
 
 
-def _number(names: str, metavar: str, help: str) -> Option:
-    return Option(names, NUMBER, metavar, help)
+def _number(names: str, metavar: str, about: str) -> Option:
+    return Option(names, NUMBER, metavar, about)
 
 
-def _list(names: str, metavar: str, help: str) -> Option:
-    return Option(names, LIST, metavar, help)
+def _list(names: str, metavar: str, about: str) -> Option:
+    return Option(names, LIST, metavar, about)
 
 
 HELP = _flag("--help -h", "show this help")
@@ -198,7 +198,7 @@ VERBS: dict[str, Verb] = {
         "make a container; its program waits for start", "ID", 1, 1, _CREATE,
         example="create --bundle /srv/web --pid-file /run/web.pid web",
     ),
-    "start": Verb("run the program of a created container", "ID", 1, 1, (HELP,), example="start web"),
+    "start": Verb("run a created container's program", "ID", 1, 1, (HELP,), example="start web"),
     "state": Verb("print a container's state as JSON", "ID", 1, 1, (HELP,), example="state web"),
     "kill": Verb(
         "send a signal to a container's init process", "ID [SIGNAL]", 1, 2,
@@ -227,7 +227,7 @@ VERBS: dict[str, Verb] = {
             _flag("--tty -t", "give it a terminal"),
             _text("--user -u", "UID[:GID]", "run as this user"),
             _list("--additional-gids -g", "GID", "add a supplementary group"),
-            _text("--process -p", "FILE", "the process as JSON (the process object of config.json)"),
+            _text("--process -p", "FILE", "the process as JSON, as in config.json"),
             _DETACH,
             _PID_FILE,
             _text("--process-label", "LABEL", "SELinux label"),
@@ -288,9 +288,10 @@ VERBS: dict[str, Verb] = {
     ),
     "spec": Verb(
         "write a config.json to start from", "", 0, 0,
-        (_BUNDLE, _flag("--rootless", "for an ordinary user"), HELP), example="spec --bundle /srv/web",
+        (_BUNDLE, _flag("--rootless", "for an ordinary user"), HELP),
+        example="spec --bundle /srv/web",
     ),
-    "features": Verb("print what this runtime supports as JSON", "", 0, 0, (HELP,), example="features"),
+    "features": Verb("print what is supported as JSON", "", 0, 0, (HELP,), example="features"),
     "checkpoint": Verb("not supported", "ID", 0, 1 << 30, (), rest=True),
     "restore": Verb("not supported", "ID", 0, 1 << 30, (), rest=True),
 }  # fmt: skip

@@ -1,5 +1,7 @@
 """`pycontain-oci run` and `exec`: the verbs that may stay in the foreground."""
 
+# ruff: noqa: A001 - `id`, `all`, `type` are the words of the specification and of runc
+
 from __future__ import annotations
 
 from pycontain.cli import oci

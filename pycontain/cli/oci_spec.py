@@ -1,4 +1,4 @@
-"""The config.json that `pycontain-oci spec` writes: a shell in rootfs/, all namespaces, no network."""
+"""The config.json that `pycontain-oci spec` writes: a shell in rootfs/ in namespaces of its own."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 _CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
 
 
-def _mount(destination: str, type: str, source: str, options: str) -> Mount:
+def _mount(destination: str, kind: str, source: str, options: str) -> Mount:
     return {
         "destination": destination,
-        "type": type,
+        "type": kind,
         "source": source,
         "options": options.split(","),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycontain.cli.oci_options import whole_number
-from pycontain.errors import UnsupportedError, UsageError
+from pycontain.errors import UnsupportedError
 from pycontain.oci import codec
 from pycontain.runtime import bundle, validate
 

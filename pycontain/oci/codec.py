@@ -4,8 +4,8 @@ Owns how every JSON document of the project is read and written: bundles, state,
 configs. What the fields mean is left to the caller. The `json` package is not imported (it costs
 1.2 ms through `re`) unless a malformed document has to be described.
 
-Stricter than `json.loads`: UTF-8 only, no NaN or infinity, no duplicate key, no lone surrogate, nothing after
-the document; whatever is wrong is one InvalidError that names the document and the offset.
+Stricter than `json.loads`: UTF-8 only, no NaN or infinity, no duplicate key, no lone surrogate,
+nothing after the document; what is wrong is one InvalidError with the document and the offset.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def loads(data: bytes, what: str, *, lone_surrogates: bool = False) -> object:
         value, end = _scan(text, start)
     except StopIteration as stop:
         raise _invalid(what, _unexpected(text, stop.value), stop.value) from None
-    except _Refused as error:
+    except _RefusedError as error:
         raise InvalidError(f"{what}: {error.args[0]}") from None
     except RecursionError:
         raise InvalidError(f"{what}: nested too deep") from None
@@ -90,7 +90,7 @@ _KINDS: dict[type, str] = {
 }
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """A hook below refuses the document; carries the reason."""
 
 
@@ -112,21 +112,21 @@ class _Context:
     def parse_float(text: str) -> float:
         number = float(text)
         if number - number != 0.0:
-            raise _Refused(f"number {text[:40]} is out of range")
+            raise _RefusedError(f"number {text[:40]} is out of range")
         return number
 
     @staticmethod
     def parse_constant(text: str) -> NoReturn:
-        raise _Refused(f"{text} is no JSON number")
+        raise _RefusedError(f"{text} is no JSON number")
 
 
 def _refuse_duplicate(pairs: list[tuple[str, object]]) -> NoReturn:
     seen: set[str] = set()
     for key, _ in pairs:
         if key in seen:
-            raise _Refused(f"duplicate key {key[:80]!r}")
+            raise _RefusedError(f"duplicate key {key[:80]!r}")
         seen.add(key)
-    raise _Refused("duplicate key")
+    raise _RefusedError("duplicate key")
 
 
 def _default(value: object) -> NoReturn:

@@ -37,6 +37,8 @@ Platform = TypedDict(
 
 
 class Descriptor(TypedDict, total=False):
+    """Points at a blob by digest and size."""
+
     mediaType: str
     digest: str
     size: int
@@ -48,6 +50,8 @@ class Descriptor(TypedDict, total=False):
 
 
 class Index(TypedDict, total=False):
+    """A list of manifests, by platform."""
+
     schemaVersion: int
     mediaType: str
     artifactType: str
@@ -57,6 +61,8 @@ class Index(TypedDict, total=False):
 
 
 class Manifest(TypedDict, total=False):
+    """A configuration and its layers, in order."""
+
     schemaVersion: int
     mediaType: str
     artifactType: str
@@ -94,11 +100,15 @@ class ExecutionConfig(TypedDict, total=False):
 
 
 class RootFS(TypedDict, total=False):
+    """Digests of the uncompressed layers."""
+
     type: str
     diff_ids: list[str]
 
 
 class History(TypedDict, total=False):
+    """One step of the build."""
+
     created: str
     author: str
     created_by: str

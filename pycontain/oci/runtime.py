@@ -1,8 +1,8 @@
 """The documents of the OCI runtime specification 1.3: config.json, state, features.
 
 Types only, no I/O and no rules: `runtime/validate.py` holds the rules. A hot module imports these
-under TYPE_CHECKING. Every field is optional in the types, since a document is validated before it is
-used; the specification says which must be there. Source: opencontainers/runtime-spec 1.3.0.
+under TYPE_CHECKING. Every field is optional in the types, since a document is validated before it
+is used; the specification says which must be there. Source: opencontainers/runtime-spec 1.3.0.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ SPEC_VERSION = "1.3.0"
 
 
 class ConsoleSize(TypedDict, total=False):
+    """Rows and columns of the terminal."""
+
     height: int
     width: int
 
 
 class User(TypedDict, total=False):
+    """Ids of the process inside the container's user namespace."""
+
     uid: int
     gid: int
     umask: int
@@ -26,6 +30,8 @@ class User(TypedDict, total=False):
 
 
 class Capabilities(TypedDict, total=False):
+    """The five sets of capabilities(7)."""
+
     bounding: list[str]
     effective: list[str]
     inheritable: list[str]
@@ -34,12 +40,16 @@ class Capabilities(TypedDict, total=False):
 
 
 class Rlimit(TypedDict, total=False):
+    """One limit of setrlimit(2)."""
+
     type: str
     soft: int
     hard: int
 
 
 class Scheduler(TypedDict, total=False):
+    """Arguments of sched_setattr(2); times in nanoseconds."""
+
     policy: str
     nice: int
     priority: int
@@ -53,11 +63,15 @@ IOPriority = TypedDict("IOPriority", {"class": str, "priority": int}, total=Fals
 
 
 class ExecCPUAffinity(TypedDict, total=False):
+    """CPU lists for `exec`, before and after it joins the cgroup."""
+
     initial: str
     final: str
 
 
 class Process(TypedDict, total=False):
+    """The program and how it runs."""
+
     terminal: bool
     consoleSize: ConsoleSize
     user: User
@@ -76,17 +90,23 @@ class Process(TypedDict, total=False):
 
 
 class Root(TypedDict, total=False):
+    """The container's root file system."""
+
     path: str
     readonly: bool
 
 
 class IdMapping(TypedDict, total=False):
+    """One line of uid_map or gid_map (user_namespaces(7))."""
+
     containerID: int
     hostID: int
     size: int
 
 
 class Mount(TypedDict, total=False):
+    """One mount, in order."""
+
     destination: str
     type: str
     source: str
@@ -96,6 +116,8 @@ class Mount(TypedDict, total=False):
 
 
 class Hook(TypedDict, total=False):
+    """A program that runs at one stage; timeout in seconds."""
+
     path: str
     args: list[str]
     env: list[str]
@@ -103,6 +125,8 @@ class Hook(TypedDict, total=False):
 
 
 class Hooks(TypedDict, total=False):
+    """The six stages."""
+
     prestart: list[Hook]
     createRuntime: list[Hook]
     createContainer: list[Hook]
@@ -112,11 +136,15 @@ class Hooks(TypedDict, total=False):
 
 
 class Namespace(TypedDict, total=False):
+    """A namespace to make, or with `path` to join."""
+
     type: str
     path: str
 
 
 class Device(TypedDict, total=False):
+    """A device node to make."""
+
     path: str
     type: str
     major: int
@@ -127,10 +155,14 @@ class Device(TypedDict, total=False):
 
 
 class NetDevice(TypedDict, total=False):
+    """A network device to move into the container, and its name there."""
+
     name: str
 
 
 class DeviceRule(TypedDict, total=False):
+    """One rule of the device cgroup; major or minor -1 is any."""
+
     allow: bool
     type: str
     major: int
@@ -139,6 +171,8 @@ class DeviceRule(TypedDict, total=False):
 
 
 class Memory(TypedDict, total=False):
+    """Limits in bytes, -1 is no limit."""
+
     limit: int
     reservation: int
     swap: int
@@ -151,6 +185,8 @@ class Memory(TypedDict, total=False):
 
 
 class Cpu(TypedDict, total=False):
+    """CPU shares and bandwidth (microseconds), cpuset."""
+
     shares: int
     quota: int
     burst: int
@@ -163,10 +199,14 @@ class Cpu(TypedDict, total=False):
 
 
 class Pids(TypedDict, total=False):
+    """The limit on tasks."""
+
     limit: int
 
 
 class WeightDevice(TypedDict, total=False):
+    """I/O weight of one block device."""
+
     major: int
     minor: int
     weight: int
@@ -174,12 +214,16 @@ class WeightDevice(TypedDict, total=False):
 
 
 class ThrottleDevice(TypedDict, total=False):
+    """Bytes or operations per second of one block device."""
+
     major: int
     minor: int
     rate: int
 
 
 class BlockIO(TypedDict, total=False):
+    """Limits on block devices."""
+
     weight: int
     leafWeight: int
     weightDevice: list[WeightDevice]
@@ -190,26 +234,36 @@ class BlockIO(TypedDict, total=False):
 
 
 class HugepageLimit(TypedDict, total=False):
+    """Bytes of huge pages of one size."""
+
     pageSize: str
     limit: int
 
 
 class InterfacePriority(TypedDict, total=False):
+    """Priority of the traffic on one interface (net_prio, v1)."""
+
     name: str
     priority: int
 
 
 class Network(TypedDict, total=False):
+    """Tags of network traffic (v1)."""
+
     classID: int
     priorities: list[InterfacePriority]
 
 
 class Rdma(TypedDict, total=False):
+    """Limits of one RDMA device."""
+
     hcaHandles: int
     hcaObjects: int
 
 
 class Resources(TypedDict, total=False):
+    """What the cgroup of the container limits."""
+
     devices: list[DeviceRule]
     memory: Memory
     cpu: Cpu
@@ -222,6 +276,8 @@ class Resources(TypedDict, total=False):
 
 
 class SeccompArg(TypedDict, total=False):
+    """A comparison with one argument of a system call."""
+
     index: int
     value: int
     valueTwo: int
@@ -229,6 +285,8 @@ class SeccompArg(TypedDict, total=False):
 
 
 class SeccompRule(TypedDict, total=False):
+    """An action for some system calls."""
+
     names: list[str]
     action: str
     errnoRet: int
@@ -236,6 +294,8 @@ class SeccompRule(TypedDict, total=False):
 
 
 class Seccomp(TypedDict, total=False):
+    """The system call filter."""
+
     defaultAction: str
     defaultErrnoRet: int
     architectures: list[str]
@@ -246,6 +306,8 @@ class Seccomp(TypedDict, total=False):
 
 
 class IntelRdt(TypedDict, total=False):
+    """Resource control of caches and memory bandwidth."""
+
     closID: str
     l3CacheSchema: str
     memBwSchema: str
@@ -256,22 +318,30 @@ class IntelRdt(TypedDict, total=False):
 
 
 class MemoryPolicy(TypedDict, total=False):
+    """Arguments of set_mempolicy(2)."""
+
     mode: str
     nodes: str
     flags: list[str]
 
 
 class Personality(TypedDict, total=False):
+    """Argument of personality(2)."""
+
     domain: str
     flags: list[str]
 
 
 class TimeOffset(TypedDict, total=False):
+    """Offset of one clock in a time namespace."""
+
     secs: int
     nanosecs: int
 
 
 class Linux(TypedDict, total=False):
+    """What only Linux has."""
+
     namespaces: list[Namespace]
     uidMappings: list[IdMapping]
     gidMappings: list[IdMapping]

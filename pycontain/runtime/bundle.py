@@ -20,8 +20,10 @@ CONFIG_LIMIT = 16 << 20
 
 
 class Bundle:
-    """A bundle that was read: absolute `path`, the valid `spec` with an absolute root.path, and the
-    `raw` bytes of config.json."""
+    """A bundle that was read: its absolute `path`, the valid `spec`, the `raw` bytes of the file.
+
+    root.path of the spec is absolute and without links.
+    """
 
     __slots__ = ("path", "raw", "spec")
 

@@ -1,9 +1,11 @@
-"""The verbs of the OCI runtime on one container: create, start, kill, delete, exec …
+"""The verbs of the OCI runtime on one container: create, start, kill, delete, exec and the rest.
 
 A verb reads as its list of steps. What a container is made of is decided in `plan`, carried out by
 `launch`; files and status are `state`'s. What `create` sets up is undone in reverse when a later
 step fails: nothing is left of a failed create.
 """
+
+# ruff: noqa: A002 - `id`, `all`, `type` are the words of the specification and of runc
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import posix
 import select
 
 from pycontain.cgroup import manager
-from pycontain.errors import ConflictError, InvalidError, KernelError, NotFoundError, PycontainError
+from pycontain.errors import ConflictError, KernelError, NotFoundError, PycontainError
 from pycontain.runtime import hooks, launch
 from pycontain.runtime import state as states
 
@@ -90,8 +92,7 @@ class Container:
         except hooks.HookError:
             self._kill_init()
             raise
-        launch.release(self.home + states.FIFO, self.state.pid)
-        _remove_file(self.home + states.FIFO)
+        self._release()
         return self.poststart()
 
     def poststart(self) -> list[hooks.HookError]:
@@ -178,6 +179,35 @@ class Container:
         wanted = self.state.hooks.get(stage)
         if wanted:
             hooks.run(stage, wanted, states.document(self.state, status), self.state.pid)
+
+    def _release(self) -> None:
+        """Open the exec fifo, which lets the parked init go on; hear from it, remove the fifo."""
+        path = self.home + states.FIFO
+        try:
+            # Blocking, this open would wait for ever for an init that died meanwhile.
+            fifo = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+        except OSError as error:
+            raise KernelError("open exec fifo", path, error, call="open") from None
+        try:
+            pidfd = posix.pidfd_open(self.state.pid)
+        except ProcessLookupError:
+            pidfd = -1
+        try:
+            self._await_word(fifo, pidfd)
+        finally:
+            posix.close(fifo)
+            if pidfd >= 0:
+                posix.close(pidfd)
+        _remove_file(path)
+
+    def _await_word(self, fifo: int, pidfd: int) -> None:
+        poll = select.poll()
+        poll.register(fifo, select.POLLIN)
+        if pidfd >= 0:
+            poll.register(pidfd, select.POLLIN)
+            poll.poll()
+        if not posix.read(fifo, 1):
+            raise ConflictError(f"container {self.id}: its init process has died")
 
     def _kill_init(self) -> None:
         if not self.state.pid:

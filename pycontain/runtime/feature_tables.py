@@ -12,3 +12,29 @@ HOOKS = (
     "poststart",
     "poststop",
 )
+
+
+def mount_options() -> list[str]:
+    """Return every mount option that means something to us, sorted."""
+    from pycontain.runtime import mountoptions
+
+    return sorted(set(mountoptions.KNOWN))
+
+
+def capabilities() -> list[str]:
+    """Return the names of the capabilities we know, sorted by name."""
+    from pycontain.runtime.capabilities import BITS
+
+    return sorted(BITS)
+
+
+def seccomp() -> dict[str, object]:
+    """Return the part of the features document on seccomp."""
+    return {
+        "enabled": True,
+        "actions": sorted(validate.ACTIONS),
+        "operators": sorted(validate.OPERATORS),
+        "archs": sorted(validate.ARCHITECTURES),
+        "knownFlags": list(validate.SECCOMP_FLAGS),
+        "supportedFlags": list(validate.SECCOMP_FLAGS),
+    }

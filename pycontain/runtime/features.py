@@ -89,7 +89,9 @@ def features() -> Features:
         "hooks": list(tables.HOOKS),
         "mountOptions": tables.mount_options(),
         "linux": {
-            "namespaces": [n for n in NAMESPACE_FILES if exists(f"/proc/self/ns/{NAMESPACE_FILES[n]}")],
+            "namespaces": [
+                n for n in NAMESPACE_FILES if exists(f"/proc/self/ns/{NAMESPACE_FILES[n]}")
+            ],
             "capabilities": tables.capabilities(),
             "cgroup": {
                 "v1": True,

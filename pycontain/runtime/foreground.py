@@ -13,20 +13,14 @@ import select
 
 from pycontain.errors import KernelError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from types import TracebackType
-
 _NOT_FORWARDED = frozenset(
     (
         _signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGURG,
         _signal.SIGSEGV, _signal.SIGBUS, _signal.SIGFPE, _signal.SIGILL, _signal.SIGXFSZ,
-        _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU,
+        _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGTRAP, _signal.SIGABRT,
     )
 )  # fmt: skip
-_FORWARDED = [
-    s for s in range(1, 32) if s not in _NOT_FORWARDED and s not in (_signal.SIGTRAP, _signal.SIGABRT)
-]
+_FORWARDED = [number for number in range(1, 32) if number not in _NOT_FORWARDED]
 _CHUNK = 65536
 
 
@@ -45,9 +39,7 @@ class Foreground:
         _signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _signal.set_wakeup_fd(-1)
         for number, handler in self._before.items():
             _signal.signal(number, handler)
@@ -140,9 +132,7 @@ class _Terminal:
         self.resize()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         posix.close(self.master)
         if self._before is not None:
             import termios

@@ -77,9 +77,7 @@ def run_each(
     return failures
 
 
-def run_one(
-    stage: str, index: int, hook: Hook, state: Mapping[str, object], pid: int
-) -> None:
+def run_one(stage: str, index: int, hook: Hook, state: Mapping[str, object], pid: int) -> None:
     """Run one hook to its end; raises HookError."""
     # Files in memory instead of pipes: a hook that does not read gives no EPIPE, one that writes
     # a lot does not block, and a daemon it leaves behind does not hold us.
@@ -173,7 +171,7 @@ def _join(pid: int) -> None:
 
 
 def _wait(child: int, timeout: int) -> str:
-    """Return "" when `child` succeeds, else how it ended; kill its group after `timeout` seconds."""
+    """Return "" when `child` succeeds, else how it ended; kill its group after `timeout` s."""
     if timeout:
         pidfd = posix.pidfd_open(child)
         try:

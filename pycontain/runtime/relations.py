@@ -32,7 +32,7 @@ _IPC_SYSCTLS = frozenset(
 )
 
 
-class Bad(Exception):
+class RuleError(Exception):
     """A rule is broken; `at` adds the place from the inside out."""
 
     def __init__(self, why: str, *path: str | int) -> None:
@@ -40,7 +40,7 @@ class Bad(Exception):
         self.why = why
         self.path: list[str | int] = list(reversed(path))
 
-    def at(self, key: str | int) -> Bad:
+    def at(self, key: str | int) -> RuleError:
         self.path.append(key)
         return self
 
@@ -53,7 +53,7 @@ class Bad(Exception):
 
 
 def check(spec: Any) -> None:
-    """Hold a whole Spec, whose types are right, to the rules between its fields; raises Bad."""
+    """Hold a Spec, whose types are right, to the rules between its fields; raises RuleError."""
     document: Spec = spec
     _version(document["ociVersion"])
     linux: Linux = document.get("linux", {})
@@ -65,28 +65,30 @@ def check(spec: Any) -> None:
     for rule in (_mappings, _time, _sysctl, _paths, _devices, _seccomp, _resources, _other):
         try:
             rule(linux, spaces)
-        except Bad as bad:
+        except RuleError as bad:
             raise bad.at("linux") from None
 
 
 def namespaces(linux: Linux) -> dict[str, str]:
-    """Return type -> path ("" = new) of the namespaces; a type named twice raises Bad."""
+    """Return type -> path ("" = new) of the namespaces; a type named twice raises RuleError."""
     found: dict[str, str] = {}
     for index, space in enumerate(linux.get("namespaces", [])):
         if space["type"] in found:
-            raise Bad(f"namespace {space['type']!r} is named twice", "linux", "namespaces", index)
+            raise RuleError(
+                f"namespace {space['type']!r} is named twice", "linux", "namespaces", index
+            )
         found[space["type"]] = space.get("path", "")
     return found
 
 
 def check_process(process: Any) -> None:
-    """Hold a Process, whose types are right, to the rules between its fields; raises Bad."""
+    """Hold a Process, whose types are right, to the rules between its fields; raises RuleError."""
     document: Process = process
     if not document["args"]:
-        raise Bad("must not be empty", "args")
+        raise RuleError("must not be empty", "args")
     for index, entry in enumerate(document.get("env", [])):
         if entry.find("=") < 1:
-            raise Bad(f"{entry!r} is not NAME=VALUE", "env", index)
+            raise RuleError(f"{entry!r} is not NAME=VALUE", "env", index)
     _rlimits(document)
     if "scheduler" in document:
         _within("scheduler", _scheduler, document["scheduler"])
@@ -96,22 +98,22 @@ def check_process(process: Any) -> None:
 
 
 def number_list(text: str, *where: str) -> None:
-    """Hold `text` to the kernel's list format ("0-3,7"); "" is fine. Raises Bad at `where`."""
+    """Hold `text` to the kernel's list format ("0-3,7"); "" is fine. RuleError at `where`."""
     if not text:
         return
     for part in text.strip().split(","):
         first, dash, last = part.strip().partition("-")
         last = last.partition(":")[0] if dash else first
         if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
-            raise Bad(f"{text!r} is no list of numbers such as 0-3,7", *where)
+            raise RuleError(f"{text!r} is no list of numbers such as 0-3,7", *where)
         if int(first) > int(last):
-            raise Bad(f"range {part!r} runs backwards", *where)
+            raise RuleError(f"range {part!r} runs backwards", *where)
 
 
 def _within(where: str | int, rule: Callable[[Any], None], value: Any, key: str = "") -> None:
     try:
         rule(value)
-    except Bad as bad:
+    except RuleError as bad:
         bad.at(where)
         raise (bad.at(key) if key else bad) from None
 
@@ -120,37 +122,37 @@ def _version(text: str) -> None:
     core = text.partition("+")[0].partition("-")[0]
     parts = core.split(".")
     if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
-        raise Bad(f"{text!r} is no semantic version", "ociVersion")
+        raise RuleError(f"{text!r} is no semantic version", "ociVersion")
     if parts[0] != "1":
-        raise Bad(f"{text!r} is not supported, only 1.x is", "ociVersion")
+        raise RuleError(f"{text!r} is not supported, only 1.x is", "ociVersion")
 
 
 def _names(spec: Spec, spaces: dict[str, str]) -> None:
     for key in ("hostname", "domainname"):
         name = spec.get(key, "")
         if name and "uts" not in spaces:
-            raise Bad("needs a uts namespace of the container's own", key)
+            raise RuleError("needs a uts namespace of the container's own", key)
         if len(str(name).encode("utf-8", "surrogateescape")) > HOST_NAME_MAX:
-            raise Bad(f"is longer than {HOST_NAME_MAX} bytes", key)
+            raise RuleError(f"is longer than {HOST_NAME_MAX} bytes", key)
 
 
 def _rlimits(process: Process) -> None:
     seen = set()
     for index, limit in enumerate(process.get("rlimits", [])):
         if limit["type"] in seen:
-            raise Bad(f"{limit['type']} is named twice", "rlimits", index)
+            raise RuleError(f"{limit['type']} is named twice", "rlimits", index)
         seen.add(limit["type"])
         if limit["soft"] > limit["hard"]:
-            raise Bad("soft is above hard", "rlimits", index)
+            raise RuleError("soft is above hard", "rlimits", index)
 
 
 def _scheduler(scheduler: Scheduler) -> None:
     policy = scheduler["policy"]
     if scheduler.get("priority") and policy not in ("SCHED_FIFO", "SCHED_RR"):
-        raise Bad(f"is for SCHED_FIFO and SCHED_RR, not {policy}", "priority")
+        raise RuleError(f"is for SCHED_FIFO and SCHED_RR, not {policy}", "priority")
     for key in ("runtime", "deadline", "period"):
         if scheduler.get(key) and policy != "SCHED_DEADLINE":
-            raise Bad(f"is for SCHED_DEADLINE, not {policy}", key)
+            raise RuleError(f"is for SCHED_DEADLINE, not {policy}", key)
 
 
 def _mount(mount: Mount) -> None:
@@ -158,20 +160,20 @@ def _mount(mount: Mount) -> None:
         return
     options = mount.get("options", [])
     if mount.get("type") != "bind" and "bind" not in options and "rbind" not in options:
-        raise Bad("id mappings are for bind mounts only")
+        raise RuleError("id mappings are for bind mounts only")
     for key in ("uidMappings", "gidMappings"):
         if not mount.get(key):
-            raise Bad("is missing: both id mappings or neither", key)
+            raise RuleError("is missing: both id mappings or neither", key)
     if not mount.get("source", "").startswith("/"):
-        raise Bad("must be an absolute path where ids are mapped", "source")
+        raise RuleError("must be an absolute path where ids are mapped", "source")
 
 
 def _mappings(linux: Linux, spaces: dict[str, str]) -> None:
     for key in ("uidMappings", "gidMappings"):
         if linux.get(key) and "user" not in spaces:
-            raise Bad("needs a user namespace", key)
+            raise RuleError("needs a user namespace", key)
         if not linux.get(key) and spaces.get("user") == "":
-            raise Bad("is missing: a new user namespace needs its id mappings", key)
+            raise RuleError("is missing: a new user namespace needs its id mappings", key)
 
 
 def _time(linux: Linux, spaces: dict[str, str]) -> None:
@@ -179,19 +181,19 @@ def _time(linux: Linux, spaces: dict[str, str]) -> None:
     if not offsets:
         return
     if "time" not in spaces:
-        raise Bad("needs a time namespace", "timeOffsets")
+        raise RuleError("needs a time namespace", "timeOffsets")
     if spaces["time"]:
-        raise Bad("cannot change a time namespace that is joined by path", "timeOffsets")
+        raise RuleError("cannot change a time namespace that is joined by path", "timeOffsets")
     for clock in offsets:
         if clock not in ("monotonic", "boottime"):
-            raise Bad("unknown clock, must be monotonic or boottime", "timeOffsets", clock)
+            raise RuleError("unknown clock, must be monotonic or boottime", "timeOffsets", clock)
 
 
 def _sysctl(linux: Linux, spaces: dict[str, str]) -> None:
     for key in linux.get("sysctl", {}):
         why = _sysctl_refusal(dotted(key), spaces)
         if why:
-            raise Bad(why, "sysctl", key)
+            raise RuleError(why, "sysctl", key)
 
 
 def dotted(key: str) -> str:
@@ -223,10 +225,10 @@ def _paths(linux: Linux, spaces: dict[str, str]) -> None:
     for key in ("maskedPaths", "readonlyPaths"):
         paths: list[str] = linux.get(key, [])  # type: ignore[assignment]
         if paths and "mount" not in spaces:
-            raise Bad("needs a mount namespace", key)
+            raise RuleError("needs a mount namespace", key)
         for index, path in enumerate(paths):
             if not path.startswith("/"):
-                raise Bad(f"must be an absolute path, not {path!r}", key, index)
+                raise RuleError(f"must be an absolute path, not {path!r}", key, index)
 
 
 def _devices(linux: Linux, spaces: dict[str, str]) -> None:
@@ -235,9 +237,9 @@ def _devices(linux: Linux, spaces: dict[str, str]) -> None:
             continue
         for key in ("major", "minor"):
             if key not in device:
-                raise Bad("is missing", "devices", index, key)
+                raise RuleError("is missing", "devices", index, key)
             if device[key] < 0:
-                raise Bad("must not be negative", "devices", index, key)
+                raise RuleError("must not be negative", "devices", index, key)
 
 
 def _seccomp(linux: Linux, spaces: dict[str, str]) -> None:
@@ -245,19 +247,19 @@ def _seccomp(linux: Linux, spaces: dict[str, str]) -> None:
     if not seccomp:
         return
     if seccomp["defaultAction"] == "SCMP_ACT_NOTIFY":
-        raise Bad("SCMP_ACT_NOTIFY cannot be the default", "seccomp", "defaultAction")
+        raise RuleError("SCMP_ACT_NOTIFY cannot be the default", "seccomp", "defaultAction")
     notify = False
     for index, rule in enumerate(seccomp.get("syscalls", [])):
         if not rule["names"]:
-            raise Bad("must not be empty", "seccomp", "syscalls", index, "names")
+            raise RuleError("must not be empty", "seccomp", "syscalls", index, "names")
         if rule["action"] == "SCMP_ACT_NOTIFY":
             notify = True
             if "write" in rule["names"]:
-                raise Bad("write cannot be SCMP_ACT_NOTIFY", "seccomp", "syscalls", index)
+                raise RuleError("write cannot be SCMP_ACT_NOTIFY", "seccomp", "syscalls", index)
     if notify and not seccomp.get("listenerPath"):
-        raise Bad("is missing, SCMP_ACT_NOTIFY needs it", "seccomp", "listenerPath")
+        raise RuleError("is missing, SCMP_ACT_NOTIFY needs it", "seccomp", "listenerPath")
     if seccomp.get("listenerMetadata") and not seccomp.get("listenerPath"):
-        raise Bad("is set without listenerPath", "seccomp", "listenerMetadata")
+        raise RuleError("is set without listenerPath", "seccomp", "listenerMetadata")
 
 
 def _resources(linux: Linux, spaces: dict[str, str]) -> None:
@@ -267,32 +269,34 @@ def _resources(linux: Linux, spaces: dict[str, str]) -> None:
 
 
 def check_resources(resources: Any) -> None:
-    """Hold Resources, whose types are right, to their grammar; raises Bad."""
+    """Hold Resources, whose types are right, to their grammar; raises RuleError."""
     for index, rule in enumerate(resources.get("devices", [])):
         if rule.get("access", "").strip("rwm"):
-            raise Bad("may hold r, w and m only", "devices", index, "access")
+            raise RuleError("may hold r, w and m only", "devices", index, "access")
     cpu = resources.get("cpu", {})
     for key in ("cpus", "mems"):
         number_list(cpu.get(key, ""), "cpu", key)
     weight = resources.get("blockIO", {}).get("weight", 0)
     if weight and not 10 <= weight <= 1000:
-        raise Bad(f"must be 10 to 1000, not {weight}", "blockIO", "weight")
+        raise RuleError(f"must be 10 to 1000, not {weight}", "blockIO", "weight")
     for index, page in enumerate(resources.get("hugepageLimits", [])):
         size = page["pageSize"]
         number = size[:-2]
         if size[-2:] not in ("KB", "MB", "GB") or not (number.isascii() and number.isdigit()):
-            raise Bad(f"{size!r} is no page size such as 2MB", "hugepageLimits", index, "pageSize")
+            raise RuleError(
+                f"{size!r} is no page size such as 2MB", "hugepageLimits", index, "pageSize"
+            )
     for key in resources.get("unified", {}):
         if "/" in key:
-            raise Bad("must be a file name without /", "unified", key)
+            raise RuleError("must be a file name without /", "unified", key)
 
 
 def _other(linux: Linux, spaces: dict[str, str]) -> None:
     group = linux.get("intelRdt", {}).get("closID", "")
     if group in (".", "..") or "/" in group:
-        raise Bad(f"{group!r} is no group name", "intelRdt", "closID")
+        raise RuleError(f"{group!r} is no group name", "intelRdt", "closID")
     if linux.get("personality", {}).get("flags"):
-        raise Bad("no flag is defined", "personality", "flags")
+        raise RuleError("no flag is defined", "personality", "flags")
     number_list(linux.get("memoryPolicy", {}).get("nodes", ""), "memoryPolicy", "nodes")
     if linux.get("netDevices") and "network" not in spaces:
-        raise Bad("needs a network namespace", "netDevices")
+        raise RuleError("needs a network namespace", "netDevices")

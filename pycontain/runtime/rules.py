@@ -1,13 +1,14 @@
 """The checks config.json is described with: one function per kind of value.
 
-A rule takes a value and raises Bad when it does not fit; the rules for arrays and objects add their
-place on the way out, so nothing is paid for a place while all is well. `validate` holds the table.
+A rule takes a value and raises RuleError when it does not fit; the rules for arrays and objects
+add their place on the way out, so nothing is paid for a place while all is well. `validate` holds
+the table.
 """
 
 from __future__ import annotations
 
 from pycontain.oci.codec import kind
-from pycontain.runtime.relations import Bad
+from pycontain.runtime.relations import RuleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,40 +20,40 @@ if TYPE_CHECKING:
 
 def boolean(value: object) -> None:
     if value is not True and value is not False:
-        raise Bad(f"must be a boolean, not {kind(value)}")
+        raise RuleError(f"must be a boolean, not {kind(value)}")
 
 
 def text(value: object) -> None:
     if type(value) is not str:
-        raise Bad(f"must be a string, not {kind(value)}")
+        raise RuleError(f"must be a string, not {kind(value)}")
     if "\0" in value:
-        raise Bad("must not hold a NUL byte")
+        raise RuleError("must not hold a NUL byte")
 
 
 def filled(value: object) -> None:
     text(value)
     if not value:
-        raise Bad("must not be empty")
+        raise RuleError("must not be empty")
 
 
 def absolute(value: object) -> None:
     filled(value)
     if value[0] != "/":  # type: ignore[index]
-        raise Bad(f"must be an absolute path, not {value!r}")
+        raise RuleError(f"must be an absolute path, not {value!r}")
 
 
 def absolute_or_empty(value: object) -> None:
     text(value)
     if value and value[0] != "/":  # type: ignore[index]
-        raise Bad(f"must be an absolute path, not {value!r}")
+        raise RuleError(f"must be an absolute path, not {value!r}")
 
 
 def integer(low: int, high: int) -> Rule:
     def rule(value: object) -> None:
         if type(value) is not int:
-            raise Bad(f"must be a whole number, not {kind(value)}")
+            raise RuleError(f"must be a whole number, not {kind(value)}")
         if not low <= value <= high:
-            raise Bad(f"must be {low} to {high}, not {value}")
+            raise RuleError(f"must be {low} to {high}, not {value}")
 
     return rule
 
@@ -62,16 +63,16 @@ def one_of(*words: str) -> Rule:
 
     def rule(value: object) -> None:
         if type(value) is not str:
-            raise Bad(f"must be a string, not {kind(value)}")
+            raise RuleError(f"must be a string, not {kind(value)}")
         if value not in known:
-            raise Bad(f"unknown value {value!r}, must be one of {', '.join(words)}")
+            raise RuleError(f"unknown value {value!r}, must be one of {', '.join(words)}")
 
     return rule
 
 
 def texts(value: object) -> None:
     if type(value) is not list:
-        raise Bad(f"must be an array, not {kind(value)}")
+        raise RuleError(f"must be an array, not {kind(value)}")
     try:
         # One join finds a wrong type or a NUL byte at C speed: a seccomp profile holds 400 names.
         if "\0" not in "".join(value):
@@ -85,14 +86,14 @@ def each(value: Iterable[object], rule: Rule) -> None:
     for index, item in enumerate(value):
         try:
             rule(item)
-        except Bad as bad:
+        except RuleError as bad:
             raise bad.at(index) from None
 
 
 def array(rule: Rule) -> Rule:
     def check(value: object) -> None:
         if type(value) is not list:
-            raise Bad(f"must be an array, not {kind(value)}")
+            raise RuleError(f"must be an array, not {kind(value)}")
         each(value, rule)
 
     return check
@@ -103,12 +104,12 @@ def mapping(rule: Rule) -> Rule:
 
     def check(value: object) -> None:
         if type(value) is not dict:
-            raise Bad(f"must be an object, not {kind(value)}")
+            raise RuleError(f"must be an object, not {kind(value)}")
         for key, item in value.items():
             try:
                 filled(key)
                 rule(item)
-            except Bad as bad:
+            except RuleError as bad:
                 raise bad.at(key) from None
 
     return check
@@ -119,7 +120,7 @@ def record(fields: dict[str, Rule], *required: str) -> Rule:
 
     def check(value: object) -> None:
         if type(value) is not dict:
-            raise Bad(f"must be an object, not {kind(value)}")
+            raise RuleError(f"must be an object, not {kind(value)}")
         nulls = None
         for key, item in value.items():
             if item is None:
@@ -129,13 +130,13 @@ def record(fields: dict[str, Rule], *required: str) -> Rule:
             if rule is not None:
                 try:
                     rule(item)
-                except Bad as bad:
+                except RuleError as bad:
                     raise bad.at(key) from None
         if nulls:
             for key in [key for key, item in value.items() if item is None]:
                 del value[key]
         for key in required:
             if key not in value:
-                raise Bad("is missing").at(key)
+                raise RuleError("is missing").at(key)
 
     return check

@@ -1,10 +1,13 @@
 """What is remembered of a container, and what its status is now.
 
-RUN_ROOT/ID/ holds state.json (small, read by every verb), config.json (the Spec as it was at create,
-read by exec only) and exec.fifo (there while the container waits for `start`). Owns these files,
-the rule for ids and the table of allowed moves. The status is never stored: it is derived from the init
-process (pid and start time, so a reused pid is no container), the fifo and the freezer.
+RUN_ROOT/ID/ holds state.json (small, read by every verb), config.json (the Spec as it was at
+create, read by exec only) and exec.fifo (there while the container waits for `start`). Owns these
+files, the rule for ids and the table of allowed moves. The status is never stored: it is derived
+from the init process (pid and start time, so a reused pid is no container), the fifo and the
+freezer.
 """
+
+# ruff: noqa: A002 - `id`, `all`, `type` are the words of the specification and of runc
 
 from __future__ import annotations
 
@@ -49,13 +52,13 @@ class State:
     """One container as state.json holds it.
 
     pid 0: not made yet; `maker` and `maker_start` are then the process that makes it. `created` is
-    seconds since the epoch. `cgroup` is what `Cgroup.paths` gives, plus "manager". `hooks` holds the
+    seconds since the epoch. `cgroup` is what `Cgroup.paths` gives. `hooks` holds the
     stages that run after create.
     """
 
     __slots__ = (
-        "annotations", "bundle", "cgroup", "created", "hooks", "id", "maker", "maker_start", "owner",
-        "pid", "rootfs", "start_time", "version",
+        "annotations", "bundle", "cgroup", "created", "hooks", "id", "maker", "maker_start",
+        "owner", "pid", "rootfs", "start_time", "version",
     )  # fmt: skip
 
     def __init__(self, id: str, bundle: str, rootfs: str, version: str) -> None:
@@ -140,7 +143,8 @@ def load(run_root: str, id: str) -> State:
     except OSError as error:
         if error.errno == ENOENT and is_directory(home):
             raise InvalidError(
-                f"container {id} is half made: no {home}{STATE_FILE}", hint="delete --force removes it"
+                f"container {id} is half made: no {home}{STATE_FILE}",
+                hint="delete --force removes it",
             ) from None
         if error.errno == ENOENT:
             raise NotFoundError(f"container {id!r} does not exist") from None

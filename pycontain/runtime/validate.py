@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pycontain.errors import InvalidError
 from pycontain.runtime import relations
-from pycontain.runtime.relations import Bad
+from pycontain.runtime.relations import RuleError
 from pycontain.runtime.rules import (
     absolute,
     absolute_or_empty,
@@ -62,7 +62,7 @@ def validate_resources(document: object, what: str = "resources") -> Resources:
 def _apply(what: str, rule: Rule, document: object) -> None:
     try:
         rule(document)
-    except Bad as bad:
+    except RuleError as bad:
         where = bad.where()
         raise InvalidError(
             f"{what}: {where}: {bad.why}" if where else f"{what}: {bad.why}"
@@ -249,32 +249,32 @@ _RESOURCES = record(
     }
 )
 
-_ACTIONS = ["SCMP_ACT_" + name for name in (
+ACTIONS = ["SCMP_ACT_" + name for name in (
     "KILL", "KILL_PROCESS", "KILL_THREAD", "TRAP", "ERRNO", "TRACE", "ALLOW", "LOG", "NOTIFY",
 )]  # fmt: skip
-_ARCHITECTURES = ["SCMP_ARCH_" + name for name in (
+ARCHITECTURES = ["SCMP_ARCH_" + name for name in (
     "X86", "X86_64", "X32", "ARM", "AARCH64", "MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64",
     "MIPSEL64N32", "PPC", "PPC64", "PPC64LE", "S390", "S390X", "PARISC", "PARISC64", "RISCV64",
     "LOONGARCH64", "M68K", "SH", "SHEB", "NATIVE",
 )]  # fmt: skip
-_OPERATORS = ["SCMP_CMP_" + name for name in ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ")]
-_SECCOMP_FLAGS = ["SECCOMP_FILTER_FLAG_" + name for name in (
+OPERATORS = ["SCMP_CMP_" + name for name in ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ")]
+SECCOMP_FLAGS = ["SECCOMP_FILTER_FLAG_" + name for name in (
     "TSYNC", "LOG", "SPEC_ALLOW", "WAIT_KILLABLE_RECV",
 )]  # fmt: skip
 
 _SECCOMP = record(
     {
-        "defaultAction": one_of(*_ACTIONS),
+        "defaultAction": one_of(*ACTIONS),
         "defaultErrnoRet": integer(0, 4095),
-        "architectures": array(one_of(*_ARCHITECTURES)),
-        "flags": array(one_of(*_SECCOMP_FLAGS)),
+        "architectures": array(one_of(*ARCHITECTURES)),
+        "flags": array(one_of(*SECCOMP_FLAGS)),
         "listenerPath": text,
         "listenerMetadata": text,
         "syscalls": array(
             record(
                 {
                     "names": texts,
-                    "action": one_of(*_ACTIONS),
+                    "action": one_of(*ACTIONS),
                     "errnoRet": integer(0, 4095),
                     "args": array(
                         record(
@@ -282,7 +282,7 @@ _SECCOMP = record(
                                 "index": integer(0, 5),
                                 "value": _uint64,
                                 "valueTwo": _uint64,
-                                "op": one_of(*_OPERATORS),
+                                "op": one_of(*OPERATORS),
                             },
                             "index",
                             "op",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import pytest
-from oci_driver import Bundle, Oci
+
+if TYPE_CHECKING:
+    from oci_driver import Bundle, Oci
 
 pytestmark = pytest.mark.root
 
@@ -162,7 +164,11 @@ def test_update_by_single_flags(oci: Oci, bundle: Bundle, path: str) -> None:
 def test_update_leaves_alone_what_it_does_not_name(oci: Oci, bundle: Bundle, path: str) -> None:
     bundle.linux["resources"] = {"memory": {"limit": LIMIT}, "pids": {"limit": 20}}
     oci.running(bundle)
-    zeros = {"memory": {"limit": 0}, "cpu": {"shares": 0, "quota": 0, "cpus": ""}, "pids": {"limit": 30}}
+    zeros = {
+        "memory": {"limit": 0},
+        "cpu": {"shares": 0, "quota": 0, "cpus": ""},
+        "pids": {"limit": 30},
+    }
     oci("update", "--resources", "-", "one", stdin=json.dumps(zeros))
     assert cgroup_file(path, *KNOBS[0][2:]).read_text().strip() == str(LIMIT)
     assert cgroup_file(path, *KNOBS[2][2:]).read_text().strip() == "30"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import pytest
-from oci_driver import Bundle, Oci
+
+if TYPE_CHECKING:
+    from oci_driver import Bundle, Oci
+    from pathlib import Path
 
 pytestmark = pytest.mark.root
 

@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from oci_driver import Bundle, Oci
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from oci_driver import Bundle, Oci
 
 pytestmark = pytest.mark.root
 
@@ -103,9 +106,7 @@ def test_a_process_document(oci: Oci, one: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"args": [], "cwd": "/"}', '{"args": ["true"]}'])
-def test_a_bad_process_document_is_refused(
-    oci: Oci, one: str, tmp_path: Path, text: str
-) -> None:
+def test_a_bad_process_document_is_refused(oci: Oci, one: str, tmp_path: Path, text: str) -> None:
     (tmp_path / "process.json").write_text(text)
     oci.fails("exec", "--process", tmp_path / "process.json", one)
 
@@ -140,7 +141,9 @@ def test_no_new_privileges_and_seccomp_hold_for_exec(oci: Oci, bundle: Bundle) -
         "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
     }
     oci.running(bundle)
-    done = oci.exec("one", "sh", "-c", "mkdir /tmp/x; grep -e NoNewPrivs -e Seccomp: /proc/self/status")
+    done = oci.exec(
+        "one", "sh", "-c", "mkdir /tmp/x; grep -e NoNewPrivs -e Seccomp: /proc/self/status"
+    )
     assert "Operation not permitted" in done.err
     assert done.out.split() == ["NoNewPrivs:", "1", "Seccomp:", "2"]
 

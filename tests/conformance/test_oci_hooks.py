@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 import pytest
-from oci_driver import Bundle, Oci
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from oci_driver import Bundle, Oci
+    from pathlib import Path
 
 pytestmark = pytest.mark.root
 
@@ -82,7 +85,9 @@ def test_create_container_hooks_run_in_the_containers_namespaces(
 
 def test_start_container_hooks_run_in_the_containers_root(oci: Oci, bundle: Bundle) -> None:
     bundle.config["hooks"] = {
-        "startContainer": [{"path": "/bin/busybox", "args": ["sh", "-c", "readlink /proc/self/ns/mnt > /ns"]}]
+        "startContainer": [
+            {"path": "/bin/busybox", "args": ["sh", "-c", "readlink /proc/self/ns/mnt > /ns"]}
+        ]
     }
     bundle.command("readlink", "/proc/self/ns/mnt")
     inside = oci.output(bundle)
@@ -150,7 +155,9 @@ def test_a_failing_poststart_hook_fails_run(oci: Oci, bundle: Bundle) -> None:
 
 
 def test_a_hook_beyond_its_timeout_fails_create(oci: Oci, bundle: Bundle) -> None:
-    bundle.config["hooks"] = {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}]}
+    bundle.config["hooks"] = {
+        "createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}]
+    }
     bundle.write()
     oci.fails("create", "--bundle", bundle.path, "one", timeout=20)
     oci.fails("state", "one")

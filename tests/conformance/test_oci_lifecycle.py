@@ -1,5 +1,7 @@
 """The life of a container: create, start, state, kill, delete, and what is refused when."""
 
+# ruff: noqa: A002 - `id`, `all`, `type` are the words of the specification and of runc
+
 from __future__ import annotations
 
 import json
@@ -10,7 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from oci_driver import Bundle, Oci
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from oci_driver import Bundle, Oci
 
 pytestmark = pytest.mark.root
 
@@ -262,7 +267,12 @@ def test_list_shows_every_container(oci: Oci, bundle: Bundle) -> None:
     assert [e["id"] for e in entries] == ["one", "two"]
     assert {e["status"] for e in entries} == {"running"}
     table = oci("list").out.splitlines()
-    assert table[0].split()[:5] == ["ID" if oci.name != "crun" else "NAME", "PID", "STATUS", *table[0].split()[3:5]]
+    assert table[0].split()[:5] == [
+        "ID" if oci.name != "crun" else "NAME",
+        "PID",
+        "STATUS",
+        *table[0].split()[3:5],
+    ]
     assert "running" in table[1]
 
 

@@ -8,7 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from oci_driver import Bundle, Oci
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from oci_driver import Bundle, Oci
 
 pytestmark = pytest.mark.root
 
@@ -154,7 +157,7 @@ def test_capability_sets(oci: Oci, bundle: Bundle) -> None:
 def test_ambient_capabilities_survive_the_exec_of_a_user(oci: Oci, bundle: Bundle) -> None:
     caps = ["CAP_NET_BIND_SERVICE"]
     names = ("bounding", "permitted", "effective", "inheritable", "ambient")
-    bundle.process["capabilities"] = {name: caps for name in names}
+    bundle.process["capabilities"] = dict.fromkeys(names, caps)
     bundle.process["user"] = {"uid": 1000, "gid": 1000}
     found = status_of(oci, bundle)
     assert {int(found[c], 16) for c in ("CapAmb", "CapEff", "CapPrm", "CapInh")} == {1 << 10}
@@ -224,8 +227,7 @@ def test_preserved_descriptors_arrive(oci: Oci, bundle: Bundle, tmp_path: Path) 
     bundle.shell("cat <&3")
     bundle.write()
     done = subprocess.run(
-        ["sh", "-c", f'exec 3<{secret}; exec "$@"', "sh"]
-        + oci.argv("run", "--preserve-fds", "1", "--bundle", bundle.path, "one"),
+        ["sh", "-c", f'exec 3<{secret}; exec "$@"', "sh", *oci.argv("run", "--preserve-fds", "1", "--bundle", bundle.path, "one")],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout == "handed over", done.stderr

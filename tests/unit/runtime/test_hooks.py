@@ -63,7 +63,9 @@ def test_the_first_failure_ends_the_stage(tmp_path: Path) -> None:
 
 
 def test_run_each_goes_on_after_a_failure(tmp_path: Path) -> None:
-    failures = hooks.run_each("poststop", [shell("exit 1"), shell(f"touch {tmp_path}/ran")], STATE, 0)
+    failures = hooks.run_each(
+        "poststop", [shell("exit 1"), shell(f"touch {tmp_path}/ran")], STATE, 0
+    )
     assert len(failures) == 1
     assert (tmp_path / "ran").exists()
 
