@@ -86,6 +86,6 @@ def resources(limits: Limits) -> dict[str, Any]:
 
 def seccomp() -> dict[str, Any]:
     """Return the system-call filter pycontain sets by default."""
-    from pycontain.runtime.seccomp import DEFAULT_PROFILE
+    from pycontain.runtime.seccomp_profile import default_profile
 
-    return {"seccomp": DEFAULT_PROFILE}
+    return {"seccomp": default_profile(CAPABILITIES)}

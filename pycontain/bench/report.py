@@ -34,9 +34,9 @@ def render(results: Results, form: str) -> str:
     if form == "json":
         return json_text(results.meta, found)
     if form == "html":
-        from pycontain.bench import html
+        from pycontain.bench import page
 
-        return html.page(results.meta, found, results.samples)
+        return page.page(results.meta, found, results.samples)
     raise UsageError(f"no form {form}")
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 
 from pycontain.bench.image import DEFAULT_PATH, from_store
 from pycontain.bench.user import user_of
-from pycontain.errors import PycontainError, UsageError
+from pycontain.errors import PycontainError, UsageError, quote
 from pycontain.vm.qemu import accel, boot
 from pycontain.vm.qemu.guest import GuestCommand
 from pycontain.vm.qemu.machine import GuestError, GuestRun, run_guest
 
 STDIN, STDOUT, STDERR = 0, 1, 2
+_ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|c)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +96,9 @@ def _write(fd: int, data: bytes) -> None:
 
 
 def _console_end(error: GuestError) -> str:
-    lines = [line for line in error.console.splitlines() if line.strip().isprintable()][-10:]
-    return "".join(f"guest console: {line.strip()}\n" for line in lines if line.strip())
+    """Return the last lines of the guest's console, safe for this terminal."""
+    lines = [quote(_ESCAPES.sub("", line)) for line in error.console.splitlines()]
+    return "".join(f"guest console: {line}\n" for line in lines[-10:] if line.strip())
 
 
 def timeline(result: GuestRun, accelerator: str, machine: str) -> str:

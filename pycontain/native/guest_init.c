@@ -1,5 +1,6 @@
 /*
- * Init process of the guest of `pycontain vm run`: static, no libc, PID 1 of the initramfs.
+ * Init process of the guest of `pycontain vm run`: static, no libc (-nostdlib), PID 1 of
+ * the initramfs.
  *
  * It loads the modules packed beside it, opens the virtio-serial ports, receives the command from
  * the host, runs it and reports how it ended. It decides nothing: what to mount as root, whose

@@ -42,16 +42,15 @@ class Pycontain:
             self._import(image, place)
 
     def _import(self, image: BenchImage, place: Place) -> None:
-        self._roots = ["--root", str(place.directory("pycontain-data"))]
+        from pycontain.engine.unpack import import_rootfs
+
+        data_root = str(place.directory("pycontain-data"))
+        self._roots = ["--root", data_root]
         archive = place.path / "rootfs.tar"
-        subprocess.run(
-            ["tar", "-C", str(image.rootfs), "--numeric-owner", "-cf", str(archive), "."],
-            check=True,
-        )
-        argv = [*_program(), *self._roots, "import", str(archive), image.name]
-        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=300)
-        if done.returncode != 0:
-            raise UnsupportedError(f"pycontain import: {done.stderr.strip()[-200:]}")
+        tar = ["tar", "-C", str(image.rootfs), "--numeric-owner", "-cf", str(archive), "."]
+        subprocess.run(tar, check=True)
+        import_rootfs(data_root, str(archive), image.name)
+        archive.unlink()
 
     def command_line(self, workload: Workload) -> list[str]:
         env = [

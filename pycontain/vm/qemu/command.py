@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 MACHINES = ("q35", "pc", "microvm")
 ACCELERATORS = ("kvm", "tcg")
 GUEST_HZ = 250
-MIN_MEMORY_BYTES = 48 << 20
+MIN_MEMORY_BYTES = 80 << 20
+"""Below this the kernel of a distribution dies while unpacking itself, without a word."""
 PORTS = ("control", "stdout", "stderr", "stdin")
 
 
@@ -54,7 +55,7 @@ class MachineConfig:
             raise UsageError(f"unknown accelerator {self.accel}", hint="kvm or tcg")
         if self.memory_bytes < MIN_MEMORY_BYTES:
             raise UsageError(
-                f"a guest of {self.memory_bytes} bytes cannot boot", hint="at least 48m"
+                f"a guest of {self.memory_bytes} bytes cannot boot", hint="at least 80m"
             )
         if not 1 <= self.vcpus <= 255:
             raise UsageError(f"{self.vcpus} vCPUs", hint="from 1 to 255")

@@ -108,6 +108,7 @@ class Machine:
         self.console = b""
         self.result = GuestRun()
         self._undo = ExitStack()
+        self._command = ""
         self._on_mark: MarkHook = lambda name, pid: None
 
     def __enter__(self) -> Self:
@@ -188,6 +189,7 @@ class Machine:
         when the guest could not carry out a step (CommandNotFoundError for a missing command).
         """
         self._on_mark = on_mark or self._on_mark
+        self._command = command.argv[0]
         _, _, control, out, err, feed = self._ours
         control.sendall(command.message(root_type))
         with _Loop(self) as loop:
@@ -233,10 +235,10 @@ class Machine:
         step = rest[0] if rest else "unknown step"
         number = int(rest[1][:5]) if len(rest) > 1 and rest[1].isdecimal() else 0
         if step == "execve" and number == errno.ENOENT:
-            return CommandNotFoundError("run the command in the guest", "", number, call="execve")
+            return CommandNotFoundError("run in the guest", self._command, number, call="execve")
         if step == "execve":
             return CommandNotExecutableError(
-                "run the command in the guest", "", number, call="execve"
+                "run in the guest", self._command, number, call="execve"
             )
         return KernelError(f"guest init: {step}", "", number)
 
