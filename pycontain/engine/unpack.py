@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from pycontain.errors import InvalidError, KernelError, PycontainError, UsageError, quote
-from pycontain.image import archive, blobs, layer, opening, pipeline, reference
+from pycontain.image import archive, blobs, config, layer, opening, pipeline, reference
 from pycontain.image.archive import Candidate
 from pycontain.image.config import Config
+from pycontain.image.layer import Unpacked
 from pycontain.image.pipeline import Blob, Progress
 from pycontain.image.source import StreamSource
 from pycontain.image.store import Image, ImageStore
@@ -168,10 +169,10 @@ class _Loader:
         try:
             with (
                 blobs.lock(self.store),
-                opening.opened(source, self.root, self.progress) as opened,
+                opening.opened(source, self.root, self.progress, rootfs=bool(name)) as opened,
             ):
-                assert opened.files is not None
-                found = archive.candidates(opened.files, opened.what)
+                files = opened.files
+                found = archive.candidates(files, opened.what) if files else []
                 if not found:
                     return [self.rootfs(opened.whole, opened.what, name)]
                 if name and len(found) > 1:
@@ -205,10 +206,11 @@ class _Loader:
             return
 
     def rootfs(self, whole: Blob | None, what: str, name: str) -> Image:
+        """Store an image of one layer that nobody has described."""
         if whole is None or not name:
             hint = "to load a plain root file system, name it: -t NAME"
             raise InvalidError(f"{what}: no image archive (manifest.json or oci-layout)", hint=hint)
-        diff_id = self.measure(whole)
+        digest, diff_id = self.layer(whole, [], "", "root file system")
         content = codec.dumps(
             {
                 "architecture": archive.host_architecture(),
@@ -219,49 +221,53 @@ class _Loader:
             },
             sort=True,
         )
-        candidate = Candidate([name], b"", content, [whole])
-        return self.image(candidate, [reference.parse(name)])[0]
-
-    def measure(self, whole: Blob) -> str:
-        """Return the diff ID of a layer nobody has described."""
-        with pipeline.Pass(whole, -1, self.progress, "reading") as chunks:
-            StreamSource(iter(chunks), whole.what).drain()
-            return chunks.diff_id
+        return self.record(Config(content), b"", [digest], [reference.parse(name)])[0]
 
     def image(self, candidate: Candidate, names: list[reference.Reference]) -> list[Image]:
-        """Store one image: blobs, snapshots, record, names."""
-        config = candidate.config
-        assert config is not None
-        if config.architecture not in ("", archive.host_architecture()):
-            self.notices.append(f"image is for {quote(config.architecture)}, this machine is not")
-        digests = [self.layer(candidate, config, n) for n in range(len(candidate.layers))]
-        self.blobs.put(config.content)
-        manifest = candidate.manifest or self.manifest(config, digests)
+        """Store one image of an archive."""
+        settings = candidate.config
+        if settings.architecture not in ("", archive.host_architecture()):
+            self.notices.append(f"image is for {quote(settings.architecture)}, this machine is not")
+        digests = []
+        for n, (blob, diff_id) in enumerate(zip(candidate.layers, settings.diff_ids, strict=True)):
+            label = f"layer {n + 1}/{len(candidate.layers)}"
+            digests.append(self.layer(blob, settings.chain_ids[:n], diff_id, label)[0])
+        return self.record(settings, candidate.manifest, digests, names)
+
+    def record(
+        self,
+        settings: Config,
+        manifest: bytes,
+        digests: list[str],
+        names: list[reference.Reference],
+    ) -> list[Image]:
+        """Write what makes an image of stored layers: documents, record, names, in this order."""
+        self.blobs.put(settings.content)
         record = {
-            "id": config.id,
-            "digest": self.blobs.put(manifest),
-            "config": config.execution,
-            "diff_ids": config.diff_ids,
-            "chain_ids": config.chain_ids,
+            "id": settings.id,
+            "digest": self.blobs.put(manifest or self.manifest(settings, digests)),
+            "config": settings.execution,
+            "diff_ids": settings.diff_ids,
+            "chain_ids": settings.chain_ids,
             "layers": digests,
-            "size": sum(map(self.stages.size, config.chain_ids)),
-            "architecture": config.architecture,
-            "os": config.os,
-            "variant": config.variant,
-            "created": config.created,
+            "size": sum(map(self.stages.size, settings.chain_ids)),
+            "architecture": settings.architecture,
+            "os": settings.os,
+            "variant": settings.variant,
+            "created": settings.created,
         }
         self.store.commit(Image("", record))
         for name in names:
-            self.store.point(name, config.id)
+            self.store.point(name, settings.id)
         return [Image(str(name), record) for name in names] or [Image("", record)]
 
-    def manifest(self, config: Config, digests: list[str]) -> bytes:
+    def manifest(self, settings: Config, digests: list[str]) -> bytes:
         """Return a manifest for an image that came without one (docker-archive)."""
         layers = [self.descriptor(oci.LAYER, digest) for digest in digests]
         document = {
             "schemaVersion": 2,
             "mediaType": oci.MANIFEST,
-            "config": self.descriptor(oci.CONFIG, config.id),
+            "config": self.descriptor(oci.CONFIG, settings.id),
             "layers": layers,
         }
         return codec.dumps(document, sort=True)
@@ -270,42 +276,35 @@ class _Loader:
         size = os.stat(self.store.blob_path(digest)).st_size
         return {"mediaType": media_type, "digest": digest, "size": size}
 
-    def layer(self, candidate: Candidate, config: Config, number: int) -> str:
-        """Verify one layer, keep its blob, unpack it unless that was done; return its digest."""
-        blob = candidate.layers[number]
-        chain_ids = config.chain_ids[: number + 1]
-        label = f"layer {number + 1}/{len(candidate.layers)}"
+    def layer(self, blob: Blob, below: list[str], diff_id: str, label: str) -> tuple[str, str]:
+        """Verify one layer, keep its blob, unpack it above the chain IDs `below` unless that was done.
+
+        `diff_id` "" accepts any. Returns the blob's digest and the diff ID.
+        """
+        done = None
         with self.blobs.incoming() as (fd, temporary):
             keep = -1 if self.blobs.has(blob.digest) else fd
-            with pipeline.Pass(blob, keep, self.progress, label) as chunks:
+            with (
+                self.stages.stage() as (directory, commit),
+                pipeline.Pass(blob, keep, self.progress, label) as chunks,
+            ):
                 source = StreamSource(iter(chunks), f"{blob.what}: {label}")
-                if self.stages.has(chain_ids[-1]):
-                    source.drain()
-                    _check_diff_id(chunks, config.diff_ids[number], blob)
-                else:
-                    self.unpack(source, chunks, chain_ids, config.diff_ids[number], blob)
+                if not diff_id or not self.stages.has(config.chain_id(below, diff_id)):
+                    done = self.unpack(source, directory, below)
+                source.drain()
+                _check_diff_id(chunks.diff_id, diff_id, blob.what)
+                if done:
+                    commit(config.chain_id(below, chunks.diff_id), done.size)
             if keep >= 0:
                 self.blobs.commit(temporary, chunks.blob_digest)
-        return chunks.blob_digest
+        if done:
+            self.notices += [f"{blob.what}: {count} {what}" for what, count in done.skipped.items()]
+        return chunks.blob_digest, chunks.diff_id
 
-    def unpack(
-        self,
-        source: StreamSource,
-        chunks: pipeline.Pass,
-        chain_ids: list[str],
-        diff_id: str,
-        blob: Blob,
-    ) -> None:
-        lowers = [self.snapshots.diff(chain_id) for chain_id in reversed(chain_ids[:-1])]
-        with self.stages.stage(chain_ids[-1]) as (directory, commit):
-            done = layer.unpack(
-                source, directory, lowers, userxattr="userxattr" in self.driver, ids=self.ids
-            )
-            source.drain()
-            _check_diff_id(chunks, diff_id, blob)
-            commit(done.size)
-        skipped = [f"{blob.what}: {count} {what}" for what, count in done.skipped.items()]
-        self.notices.extend(skipped)
+    def unpack(self, source: StreamSource, directory: str, below: list[str]) -> Unpacked:
+        lowers = [self.snapshots.diff(chain_id) for chain_id in reversed(below)]
+        userxattr = "userxattr" in self.driver
+        return layer.unpack(source, directory, lowers, userxattr=userxattr, ids=self.ids)
 
 
 def _names(candidate: Candidate) -> list[reference.Reference]:
@@ -315,9 +314,6 @@ def _names(candidate: Candidate) -> list[reference.Reference]:
     return found
 
 
-def _check_diff_id(chunks: pipeline.Pass, diff_id: str, blob: Blob) -> None:
-    if chunks.diff_id != diff_id:
-        found = chunks.diff_id
-        raise InvalidError(
-            f"{blob.what}: diff ID does not match: want {diff_id}, layer has {found}"
-        )
+def _check_diff_id(found: str, wanted: str, what: str) -> None:
+    if wanted and found != wanted:
+        raise InvalidError(f"{what}: diff ID does not match: want {wanted}, layer has {found}")

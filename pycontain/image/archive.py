@@ -33,17 +33,17 @@ class Candidate:
     """One image of an archive, its documents verified and its layers not yet read.
 
     `names` are as the archive has them, not yet parsed: the caller may have a better one.
-    `manifest` is b"" where the format has none; `config` is None for a plain rootfs tar.
+    `manifest` is b"" where the format has none.
     """
 
     def __init__(
-        self, names: list[str], manifest: bytes, content: bytes | None, layers: list[Blob]
+        self, names: list[str], manifest: bytes, content: bytes, layers: list[Blob]
     ) -> None:
         self.names = names
         self.manifest = manifest
-        self.config = None if content is None else config.Config(content)
+        self.config = config.Config(content)
         self.layers = layers
-        if self.config and len(layers) != len(self.config.diff_ids):
+        if len(layers) != len(self.config.diff_ids):
             known = len(self.config.diff_ids)
             raise InvalidError(f"image has {len(layers)} layers and {known} diff IDs")
 

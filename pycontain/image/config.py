@@ -41,15 +41,18 @@ class Config:
         self.execution = _execution(document.get("config"))
 
 
+def chain_id(below: list[str], diff_id: str) -> str:
+    """Return the chain ID of a layer above the chain IDs `below` (config.md)."""
+    if not below:
+        return diff_id
+    return "sha256:" + hashlib.sha256(f"{below[-1]} {diff_id}".encode()).hexdigest()
+
+
 def chain_ids(diff_ids: list[str]) -> list[str]:
-    """Return the chain ID of each layer: what it is together with all below it (config.md)."""
+    """Return the chain ID of each layer: what it is together with all below it."""
     chain: list[str] = []
     for diff_id in diff_ids:
-        if not chain:
-            chain.append(diff_id)
-            continue
-        joined = f"{chain[-1]} {diff_id}".encode()
-        chain.append("sha256:" + hashlib.sha256(joined).hexdigest())
+        chain.append(chain_id(chain, diff_id))
     return chain
 
 

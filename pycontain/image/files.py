@@ -16,6 +16,8 @@ from pycontain.image import tar
 from pycontain.image.pipeline import Blob
 from pycontain.image.source import FileSource
 
+DOCUMENTS = ("manifest.json", "oci-layout", "repositories")
+"""A member of one of these names makes a tar an image archive."""
 _MAX_MEMBERS = 200_000
 _MAX_LINKS = 10
 
@@ -59,7 +61,14 @@ class TarFiles:
                 target = os.fsdecode(entry.link)
                 self._links[name] = posixpath.relpath("/" + target, "/" + posixpath.dirname(name))
             if len(self._members) + len(self._links) > _MAX_MEMBERS:
-                raise InvalidError(f"{self._what}: more than {_MAX_MEMBERS} members")
+                self._forget()
+
+    def _forget(self) -> None:
+        # No image archive is this large, but a root file system may be: keep what tells them apart.
+        if any(name in self._members for name in DOCUMENTS):
+            raise InvalidError(f"{self._what}: more than {_MAX_MEMBERS} members")
+        self._members.clear()
+        self._links.clear()
 
     def _inside(self, name: str, directory: str) -> str:
         path = posixpath.normpath(posixpath.join(directory, name))

@@ -7,15 +7,16 @@ file of the data root.
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pycontain.errors import InvalidError, KernelError, UsageError, quote
 from pycontain.image import compression
-from pycontain.image.files import DirectoryFiles, Files, TarFiles
+from pycontain.image.files import DOCUMENTS, DirectoryFiles, Files, TarFiles
 from pycontain.image.pipeline import Blob, Progress, spool
-from pycontain.image.source import FileSource
+from pycontain.image.source import FileSource, StreamSource
 from pycontain.image.tar import TarReader
 
 
@@ -29,10 +30,13 @@ class Opened:
 
 
 @contextmanager
-def opened(source: str, temporary: str, progress: Progress | None = None) -> Iterator[Opened]:
+def opened(
+    source: str, temporary: str, progress: Progress | None = None, *, rootfs: bool = False
+) -> Iterator[Opened]:
     """Open an archive, a layout directory, or standard input ("-").
 
-    `temporary` is a directory for what must be spooled. Raises UsageError, InvalidError, KernelError.
+    `temporary` is a directory for what must be spooled. With `rootfs` a compressed input may be a
+    root file system and is looked through first. Raises UsageError, InvalidError, KernelError.
     """
     if source != "-" and os.path.isdir(source):
         files = DirectoryFiles(source)
@@ -47,6 +51,9 @@ def opened(source: str, temporary: str, progress: Progress | None = None) -> Ite
         if not _is_seekable(fd, what):
             fd = _replace(fd, spool(_stream(fd, what), temporary, what, progress))
         whole = Blob(fd, 0, os.fstat(fd).st_size, what)
+        if rootfs and not _has_documents(whole):
+            yield Opened(None, whole, what)
+            return
         with _plain(whole, temporary, progress) as plain:
             yield Opened(TarFiles(plain.fd, plain.size, what), whole, what)
     finally:
@@ -80,6 +87,16 @@ def _plain(blob: Blob, temporary: str, progress: Progress | None) -> Iterator[Bl
         yield plain
     finally:
         os.close(fd)
+
+
+def _has_documents(blob: Blob) -> bool:
+    """Tell whether an archive may be an image: decompressing it twice is cheaper than a copy."""
+    kind = compression.detect(blob.head())
+    if not kind:
+        return True
+    chunks = compression.plain(blob.chunks(), kind, blob.what)
+    reader = TarReader(StreamSource(chunks, blob.what))
+    return any(posixpath.normpath(os.fsdecode(entry.name)) in DOCUMENTS for entry in reader)
 
 
 def _check_tar(blob: Blob) -> None:

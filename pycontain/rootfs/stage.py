@@ -44,8 +44,8 @@ class Stages:
         return int(trees.read_file(path, 64))
 
     @contextmanager
-    def stage(self, chain_id: str) -> Iterator[tuple[str, Callable[[int], None]]]:
-        """Give a fresh directory to unpack into and the function that commits it with its size.
+    def stage(self) -> Iterator[tuple[str, Callable[[str, int], None]]]:
+        """Give a fresh directory and the function that commits it: (chain ID, bytes of its files).
 
         What is not committed is removed at the end.
         """
@@ -55,7 +55,7 @@ class Stages:
         except OSError as error:
             raise KernelError("make directory", stage, error) from error
         try:
-            yield f"{stage}/diff", lambda size: self._commit(stage, chain_id, size)
+            yield f"{stage}/diff", lambda chain_id, size: self._commit(stage, chain_id, size)
         finally:
             trees.remove(stage)
 
