@@ -1,4 +1,4 @@
-"""`pycontain hypervisor`: the simulated hypervisors, their constants, runs, predictions, calibration.
+"""`pycontain hypervisor`: simulated hypervisors, their constants, runs, calibration.
 
 Owns options and printing; the model is `vm.sim`, the measuring `bench.counting`.
 """
@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +21,9 @@ from pycontain.vm.sim.predict import answer, predict
 from pycontain.vm.sim.profiles import PATHS, TECHNIQUES, profile, profiles
 from pycontain.vm.sim.scenario import load_scenario
 from pycontain.vm.sim.trace import WorkloadTrace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FORMAT = click.option(
     "--format",
@@ -35,7 +37,7 @@ FORMAT = click.option(
 
 @click.group("hypervisor", short_help="Simulated hypervisors")
 def group() -> None:
-    """Simulated hypervisors: what is modelled, and what a workload would cost under each.
+    r"""Simulated hypervisors: what is modelled, and what a workload would cost under each.
 
     \b
     Example:
@@ -46,7 +48,7 @@ def group() -> None:
 @group.command("list")
 @FORMAT
 def list_command(format_: str) -> None:
-    """List the profiles.
+    r"""List the profiles.
 
     \b
     Example:
@@ -70,7 +72,7 @@ def list_command(format_: str) -> None:
 )
 @FORMAT
 def show_command(name: str, class_: str, every: bool, format_: str) -> None:
-    """Show a profile and its constants with range, evidence and source.
+    r"""Show a profile and its constants with range, evidence and source.
 
     \b
     Example:
@@ -93,7 +95,7 @@ def show_command(name: str, class_: str, every: bool, format_: str) -> None:
 @click.option("--draws", type=click.IntRange(100, 100_000), default=1000, show_default=True)
 @FORMAT
 def predict_command(file: Path, draws: int, format_: str) -> None:
-    """Answer a scenario: counts in, the wanted quantity out.
+    r"""Answer a scenario: counts in, the wanted quantity out.
 
     \b
     Example:
@@ -129,7 +131,7 @@ def run_command(
     draws: int,
     format_: str,
 ) -> None:
-    """Run CMD in IMAGE natively, count what it does, and explain one simulated VM run exit by exit.
+    r"""Run CMD natively, count what it does, explain one simulated VM run of it exit by exit.
 
     \b
     Example:
@@ -180,7 +182,7 @@ def measured(image: str, argv: Sequence[str]) -> WorkloadTrace:
 )
 @FORMAT
 def calibrate_command(runs: int, format_: str) -> None:
-    """Measure exit costs of this host's KVM and keep them for its simulations.
+    r"""Measure exit costs of this host's KVM and keep them for its simulations.
 
     \b
     Example:

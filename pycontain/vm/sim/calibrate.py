@@ -15,11 +15,13 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycontain import paths
 from pycontain.errors import InvalidError, KernelError, UnsupportedError
-from pycontain.vm.sim.constants import Constants
+
+if TYPE_CHECKING:
+    from pycontain.vm.sim.constants import Constants
 
 LIMIT_S = 60.0
 DIRECTORY = "calibration"
@@ -153,7 +155,7 @@ def _field(name: str) -> str:
 
 
 def fingerprint() -> str:
-    """Return 16 hex digits over what exit costs depend on: processor, microcode, kernel, mitigations."""
+    """Return 16 hex digits of what exit costs depend on: CPU, microcode, kernel, mitigations."""
     parts = [_field("model name"), _field("microcode"), os.uname().release]
     directory = Path("/sys/devices/system/cpu/vulnerabilities")
     if directory.is_dir():

@@ -10,10 +10,13 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pycontain.vm.sim.constants import uniforms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BUSY = 0.5
 WARM_REQUESTS = 400

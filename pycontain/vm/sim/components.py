@@ -1,5 +1,4 @@
-"""The parts of the virtual machine that produce exits: vCPU, MMU, interrupt controller, timer,
-device ports.
+"""The parts of a virtual machine that produce exits, from the vCPU to the device ports.
 
 Owns, for each technique, which operations leave the guest, under which name, and what they cost
 beyond the transition: the table of vm-costs (3.3) as data. `machine` runs it.
@@ -7,8 +6,8 @@ beyond the transition: the table of vm-costs (3.3) as data. `machine` runs it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pycontain.vm.sim.exits import (
     Assist,
@@ -20,7 +19,11 @@ from pycontain.vm.sim.exits import (
     Operations,
     VmExit,
 )
-from pycontain.vm.sim.hardware import Hardware
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pycontain.vm.sim.hardware import Hardware
 
 
 @dataclass(frozen=True, kw_only=True)

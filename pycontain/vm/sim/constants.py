@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 import random
 import tomllib
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycontain.errors import InvalidError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 DATA = Path(__file__).parent / "data"
 SEED = 20261121

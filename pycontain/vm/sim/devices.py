@@ -8,11 +8,14 @@ notifications are operations for `components` to price; the rest is time on a ba
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from pycontain.vm.sim.constants import Costs
 from pycontain.vm.sim.exits import Op, Operations
-from pycontain.vm.sim.hardware import Hardware
-from pycontain.vm.sim.profiles import Profile
+
+if TYPE_CHECKING:
+    from pycontain.vm.sim.constants import Costs
+    from pycontain.vm.sim.hardware import Hardware
+    from pycontain.vm.sim.profiles import Profile
 
 BATCH = 16
 AHCI_YEAR = 2006

@@ -5,9 +5,13 @@ Owns the equations of the guest model. It knows no technique; `devices` adds wha
 
 from __future__ import annotations
 
-from pycontain.vm.sim.constants import Costs
+from typing import TYPE_CHECKING
+
 from pycontain.vm.sim.exits import Op, Operations
-from pycontain.vm.sim.trace import WorkloadTrace
+
+if TYPE_CHECKING:
+    from pycontain.vm.sim.constants import Costs
+    from pycontain.vm.sim.trace import WorkloadTrace
 
 PAGE = 4096
 
@@ -16,7 +20,8 @@ def operations(trace: WorkloadTrace, costs: Costs, *, fresh_bytes: float = 0.0) 
     """Return the operations of a filled trace.
 
     `fresh_bytes` is guest memory the host has not backed yet: each page of it costs one first
-    touch. A root switch refills part of the working set, which only shadow paging notices. A tick programs the timer, arrives as an interrupt and ends with an EOI.
+    touch. A root switch refills part of the working set, which only shadow paging notices. A tick
+    programs the timer, arrives as an interrupt and ends with an EOI.
     """
     faults = _count(trace.minor_faults) + _count(trace.major_faults)
     ticks = _count(trace.ticks) + _count(trace.timer_programs)

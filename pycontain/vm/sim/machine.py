@@ -7,12 +7,11 @@ from the rules in `components`, time on the I/O path from `devices`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pycontain.vm.sim import devices, guest
 from pycontain.vm.sim.components import Component, Rule, components
-from pycontain.vm.sim.constants import Costs
 from pycontain.vm.sim.exits import (
     Assist,
     Callout,
@@ -23,9 +22,14 @@ from pycontain.vm.sim.exits import (
     VmExit,
     merged,
 )
-from pycontain.vm.sim.hardware import Hardware
-from pycontain.vm.sim.profiles import Profile
 from pycontain.vm.sim.trace import WorkloadTrace, scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pycontain.vm.sim.constants import Costs
+    from pycontain.vm.sim.hardware import Hardware
+    from pycontain.vm.sim.profiles import Profile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +158,8 @@ class Machine:
                 yield part, event
 
     def _price(self, entry: Entry, rule: Rule, costs: Costs) -> None:
-        entry.exit_cycles = entry.count * rule.exits * self.transition_cycles(costs)
+        if rule.exits:
+            entry.exit_cycles = entry.count * rule.exits * self.transition_cycles(costs)
         # The way to a userspace VMM loads and stores VMCS and MSRs: a nested one traps on each.
         nested = costs["nu"] if self.configuration.nested and "c_usr" in rule.work else 1.0
         work = sum(

@@ -7,10 +7,13 @@ of them differ by a factor of five (FC20: QEMU 131 MiB private, 25 MiB resident)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pycontain.errors import InvalidError
-from pycontain.vm.sim.constants import Costs
-from pycontain.vm.sim.profiles import Profile
+
+if TYPE_CHECKING:
+    from pycontain.vm.sim.constants import Costs
+    from pycontain.vm.sim.profiles import Profile
 
 MIB = 2**20
 DEFINITIONS = {

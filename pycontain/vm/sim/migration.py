@@ -6,8 +6,10 @@ Owns what happens to a running guest from outside. Sizes are bytes, rates bytes 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pycontain.vm.sim.constants import Costs
+if TYPE_CHECKING:
+    from pycontain.vm.sim.constants import Costs
 
 GIB = 2**30
 MIB = 2**20
@@ -86,7 +88,8 @@ def migrate(migration: Migration, costs: Costs) -> Migrated:
             break
         pending = left
         if migration.first_rate:
-            rate = min(full_rate, left / seconds + migration.rate_step)
+            lowest = migration.first_rate * costs["k_goodput"]
+            rate = min(full_rate, max(lowest, left / seconds + migration.rate_step))
     rounds.append(Round(sent_bytes=pending, rate=full_rate))
     return Migrated(rounds=tuple(rounds), downtime_s=rounds[-1].seconds + costs["t_resume"])
 

@@ -6,7 +6,7 @@ Owns the public calls of the simulator. Every number that leaves here is labelle
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycontain.errors import UsageError
 from pycontain.vm.sim import memory, quantities, startup
@@ -24,8 +24,10 @@ from pycontain.vm.sim.estimate import (
 from pycontain.vm.sim.hardware import Hardware, hardware
 from pycontain.vm.sim.machine import Configuration, Machine
 from pycontain.vm.sim.profiles import Profile, profile
-from pycontain.vm.sim.scenario import Scenario
 from pycontain.vm.sim.trace import WorkloadTrace, filled
+
+if TYPE_CHECKING:
+    from pycontain.vm.sim.scenario import Scenario
 
 MIB = 2**20
 MIN_MEMORY = 16 * MIB
@@ -50,8 +52,9 @@ class ExitRow:
 class Prediction:
     """One simulated VM run. Times are seconds, sizes bytes; intervals are 5-95 %.
 
-    `stages` is the start-up; `run` the workload; `total` both. `parts` splits the run: native,
-    dilation, events, io. `memory` is by definition (of memory.DEFINITIONS). `estimated` names
+    `stages` is the start-up; `run` the workload; `total` both; `overhead` is
+    `slowdown` less one, which keeps its digits. `parts` splits the run: native, translation,
+    exits, devices. `memory` is by definition (of memory.DEFINITIONS). `estimated` names
     the counts that were not measured.
     """
 
@@ -70,6 +73,7 @@ class Prediction:
     run: Interval
     total: Interval
     slowdown: Interval
+    overhead: Interval
     parts: dict[str, Interval]
     exits: tuple[ExitRow, ...]
     memory: dict[str, Interval]
@@ -91,6 +95,7 @@ class Prediction:
             "run_s": self.run.to_json(),
             "total_s": self.total.to_json(),
             "slowdown": self.slowdown.to_json(),
+            "overhead": self.overhead.to_json(),
             "parts_s": {name: each.to_json() for name, each in self.parts.items()},
             "exits": [exit_json(row) for row in self.exits],
             "memory_bytes": {name: each.to_json() for name, each in self.memory.items()},
@@ -201,6 +206,7 @@ class _Predictor:
             "run": run.wall_s,
             "total": begin_s + run.wall_s,
             "slowdown": run.wall_s / run.native_s if run.native_s else 1.0,
+            "overhead": run.wall_s / run.native_s - 1.0 if run.native_s else 0.0,
             "part native": run.native_s,
             "part translation": run.dilation_s,
             "part exits": run.event_s,
@@ -251,6 +257,7 @@ class _Predictor:
             run=replace(found["run"], unit="s"),
             total=replace(found["total"], unit="s"),
             slowdown=replace(found["slowdown"], unit="ratio"),
+            overhead=replace(found["overhead"], unit="share"),
             parts=_named(found, "part ", "s"),
             exits=tuple(sorted(rows, key=lambda row: -row.seconds.median)),
             memory=_named(found, "memory ", "bytes"),

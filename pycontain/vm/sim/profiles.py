@@ -6,14 +6,17 @@ its start-up and memory; the numbers stay in data/constants.toml.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycontain.errors import InvalidError, NotFoundError, UsageError
 from pycontain.vm.sim.constants import DATA, read_toml
-from pycontain.vm.sim.hardware import Hardware
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pycontain.vm.sim.hardware import Hardware
 
 TYPES = {
     "1": "type 1, drivers in the hypervisor",

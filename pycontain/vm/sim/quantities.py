@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pycontain.vm.sim import devices, memory, migration, startup, workloads
 from pycontain.vm.sim.clock import Station, closed_form, flow
 from pycontain.vm.sim.constants import Costs
-from pycontain.vm.sim.estimate import Model
 from pycontain.vm.sim.machine import Configuration, Machine, Run
-from pycontain.vm.sim.scenario import Scenario
+
+if TYPE_CHECKING:
+    from pycontain.vm.sim.estimate import Model
+    from pycontain.vm.sim.scenario import Scenario
 
 T = TypeVar("T")
 SATURATED = 64

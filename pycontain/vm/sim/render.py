@@ -6,18 +6,22 @@ Every table with a simulated number carries SIMULATED in its title.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pycontain.vm.sim import memory, startup
 from pycontain.vm.sim.constants import Constant, Constants, Costs
 from pycontain.vm.sim.estimate import KIND, Contribution, Interval, rounded
 from pycontain.vm.sim.exits import Op
-from pycontain.vm.sim.hardware import Hardware
 from pycontain.vm.sim.machine import Configuration, Machine
-from pycontain.vm.sim.predict import Answer, Prediction
 from pycontain.vm.sim.profiles import NEEDS, TYPES, Profile
 from pycontain.vm.sim.trace import COUNTS, WorkloadTrace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pycontain.vm.sim.hardware import Hardware
+    from pycontain.vm.sim.predict import Answer, Prediction
 
 _TIME_STEPS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (0.0, "ns"))
 _TIME_FACTORS = {"s": 1.0, "ms": 1e3, "µs": 1e6, "ns": 1e9}
@@ -69,10 +73,15 @@ def size(value: float) -> str:
     return f"{number(value / (step or 1))} {unit}"
 
 
+def percent(value: float) -> str:
+    """Return a share as per cent."""
+    return f"{number(value * 100)} %"
+
+
 def spread(interval: Interval) -> tuple[str, str]:
     """Return median and 5-95 % of an interval as two cells."""
-    show = {"s": seconds, "bytes": size}.get(interval.unit, number)
-    return show(interval.median), f"{show(interval.low)} – {show(interval.high)}"
+    show = {"s": seconds, "bytes": size, "share": percent}.get(interval.unit, number)
+    return show(interval.median), f"{show(interval.low)} .. {show(interval.high)}"
 
 
 def profile_list(profiles: Iterable[Profile]) -> Table:
@@ -91,9 +100,9 @@ def profile_list(profiles: Iterable[Profile]) -> Table:
 
 def constant_table(title: str, constants: Iterable[Constant]) -> Table:
     """Return constants with range, unit, evidence and source."""
-    table = Table(title, ("constant", "value", "5–95 %", "unit", "tag", "source"))
+    table = Table(title, ("constant", "value", "5-95 %", "unit", "tag", "source"))
     for each in constants:
-        spread_text = f"{each.low:g} – {each.high:g}"
+        spread_text = f"{each.low:g} .. {each.high:g}"
         table.rows.append(
             (each.name, f"{each.value:g}", spread_text, each.unit, each.tag, each.source)
         )
@@ -111,7 +120,7 @@ def _times(found: Prediction) -> Table:
         f"disk {found.disk_path}, {found.drivers} drivers; {found.hardware}, "
         f"{found.clock_hz / 1e9:.2g} GHz)"
     )
-    table = Table(title, ("time", "median", "5–95 %"))
+    table = Table(title, ("time", "median", "5-95 %"))
     for name, interval in found.stages.items():
         table.rows.append((f"start: {name}", *spread(interval)))
     table.rows.append(("start-up", *spread(found.startup)))
@@ -119,12 +128,12 @@ def _times(found: Prediction) -> Table:
         table.rows.append((f"run: {name}", *spread(interval)))
     table.rows.append(("run", *spread(found.run)))
     table.rows.append(("total", *spread(found.total)))
-    table.rows.append(("run / native run", *spread(found.slowdown)))
+    table.rows.append(("run over native run", *spread(found.overhead)))
     return table
 
 
 def _exits(found: Prediction) -> Table:
-    headings = ("event", "part", "reason", "caused by", "count", "time", "5–95 %")
+    headings = ("event", "part", "reason", "caused by", "count", "time", "5-95 %")
     table = Table(f"{KIND}: exit by exit", headings)
     for row in found.exits:
         count = number(row.count)
@@ -135,7 +144,7 @@ def _exits(found: Prediction) -> Table:
 
 
 def _memory(found: Prediction) -> Table:
-    table = Table(f"{KIND}: memory of one guest", ("definition", "median", "5–95 %"))
+    table = Table(f"{KIND}: memory of one guest", ("definition", "median", "5-95 %"))
     for name, interval in found.memory.items():
         table.rows.append((name, *spread(interval)))
     return table
@@ -156,8 +165,9 @@ def answer_tables(found: Answer) -> list[Table]:
     """Return the answer to a scenario in its own unit."""
     scenario = found.scenario
     config = scenario.configuration
-    title = f"{KIND}: {scenario.name} ({config.profile.name}, {config.technique}, {config.hardware.name})"
-    table = Table(title, ("quantity", "unit", "median", "5–95 %", "published"))
+    where = f"{config.profile.name}, {config.technique}, {config.hardware.name}"
+    title = f"{KIND}: {scenario.name} ({where})"
+    table = Table(title, ("quantity", "unit", "median", "5-95 %", "published"))
     plain = Interval(median=found.value.median, low=found.value.low, high=found.value.high)
     expected = "" if scenario.expected is None else f"{scenario.expected:g} [{scenario.tag}]"
     table.rows.append((scenario.quantity, scenario.unit, *spread(plain), expected))

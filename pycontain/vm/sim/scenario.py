@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycontain.errors import InvalidError, PycontainError
 from pycontain.vm.sim import schema, units, workloads
@@ -20,6 +19,9 @@ from pycontain.vm.sim.hardware import DEFAULT_CLASS, Hardware, class_of_year, ha
 from pycontain.vm.sim.machine import Configuration
 from pycontain.vm.sim.profiles import Profile, anonymous, profile
 from pycontain.vm.sim.trace import WorkloadTrace, filled
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MICRO_S = 1e-3
 """A native time below this is a loop of one operation: caches stay warm."""

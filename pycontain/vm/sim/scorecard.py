@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pycontain.errors import PycontainError
 from pycontain.vm.sim.estimate import DRAWS, KIND
 from pycontain.vm.sim.render import Table, number
 from pycontain.vm.sim.validate import Row, Score, by, gates, load_rows, score
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SCENARIOS = Path("tests/data/scenarios")
 
@@ -63,7 +66,7 @@ def _gates(rows: Sequence[Row]) -> Table:
     return table
 
 
-_SCORES = ("rows", "median |ln|", "bias", "in 5–95 %", "tau", "failed")
+_SCORES = ("rows", "median |ln|", "bias", "in 5-95 %", "tau", "failed")
 
 
 def _groups(rows: Sequence[Row]) -> Table:
@@ -93,13 +96,13 @@ def _score_cells(found: Score) -> tuple[str, ...]:
         f"{found.error:.2f}",
         f"{found.bias:+.2f}",
         f"{found.coverage:.0%}",
-        "–" if found.tau is None else f"{found.tau:.2f}",
+        "-" if found.tau is None else f"{found.tau:.2f}",
         str(found.failed),
     )
 
 
 def _rows(title: str, rows: Sequence[Row]) -> Table:
-    headings = ("group", "row", "tag", "use", "unit", "published", "simulated", "5–95 %", "ln", "")
+    headings = ("group", "row", "tag", "use", "unit", "published", "simulated", "5-95 %", "ln", "")
     table = Table(title, headings)
     for row in rows:
         scenario, found = row.scenario, row.predicted
@@ -112,7 +115,7 @@ def _rows(title: str, rows: Sequence[Row]) -> Table:
                 scenario.unit,
                 f"{row.expected:g}",
                 number(found.median),
-                f"{number(found.low)} – {number(found.high)}",
+                f"{number(found.low)} .. {number(found.high)}",
                 f"{row.error:+.2f}",
                 "FAILED" if row.failed else "" if row.covered else "outside",
             )

@@ -7,11 +7,14 @@ stage of its own, and is better measured than modelled.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pycontain.errors import InvalidError
-from pycontain.vm.sim.constants import Costs
-from pycontain.vm.sim.hardware import Hardware
-from pycontain.vm.sim.profiles import Profile
+
+if TYPE_CHECKING:
+    from pycontain.vm.sim.constants import Costs
+    from pycontain.vm.sim.hardware import Hardware
+    from pycontain.vm.sim.profiles import Profile
 
 FIRMWARES = {
     "none": "",

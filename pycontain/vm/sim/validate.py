@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pycontain.errors import NotFoundError
 from pycontain.vm.sim.estimate import DRAWS, Interval
 from pycontain.vm.sim.predict import answer
 from pycontain.vm.sim.scenario import Scenario, load_scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
 GATES = {"micro": 0.40, "boot": 0.30, "memory": 0.15}
 TAU_GATE = 0.8

@@ -7,11 +7,13 @@ scaled by how fast the hardware is; whoever uses them says that they are estimat
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycontain.errors import NotFoundError
 from pycontain.vm.sim.constants import DATA, read_toml
-from pycontain.vm.sim.hardware import Hardware
+
+if TYPE_CHECKING:
+    from pycontain.vm.sim.hardware import Hardware
 
 
 @cache

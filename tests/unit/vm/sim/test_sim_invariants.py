@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +11,9 @@ from pycontain.vm.sim.exits import Op
 from pycontain.vm.sim.guest import operations
 from pycontain.vm.sim.machine import Machine
 from pycontain.vm.sim.trace import COUNTS
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 VM_TECHNIQUES = ("TE", "BT", "HV1", "HV2", "PV", "PV32", "HYB", "TCG")
 MIXED = {
