@@ -1,0 +1,272 @@
+"""What a plan needs from this host: descriptors that the child inherits, and a few facts.
+
+Descriptors are opened here, used by the child under the same numbers and closed again with
+`Gathered`. Nothing is changed on the host.
+"""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import posix
+
+from pycontain.errors import InvalidError, KernelError, NotFoundError, UnsupportedError
+from pycontain.runtime import capabilities, namespaces, seccomp
+from pycontain.runtime.draft import Inputs
+from pycontain.syscalls import constants as c
+from pycontain.syscalls import kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontain.oci.runtime import Linux, Process, Spec
+    from pycontain.runtime.container import Container
+    from pycontain.runtime.launch import LaunchOptions
+
+NS_GET_NSTYPE = 0xB703
+_STUB = __file__.rpartition("/")[0].rpartition("/")[0] + "/native/bin/stub"
+_OPEN = posix.O_RDONLY | posix.O_CLOEXEC
+_TYPE, _CHARACTER = 0o170000, 0o020000
+_NULL = (1, 3)
+
+
+class Gathered:
+    """The descriptors held for one launch, closed at its end; and the pair the two talk over."""
+
+    __slots__ = ("_fds", "far", "near")
+
+    def __enter__(self) -> Gathered:
+        self._fds: list[int] = []
+        self.near, self.far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.near.close()
+        self.far.close()
+        for fd in self._fds:
+            posix.close(fd)
+
+    def keep(self, fd: int) -> int:
+        self._fds.append(fd)
+        return fd
+
+    def open(self, what: str, path: str, flags: int = _OPEN) -> int:
+        try:
+            return self.keep(posix.open(path, flags | posix.O_CLOEXEC))
+        except FileNotFoundError:
+            raise NotFoundError(f"{what} {path} does not exist") from None
+        except OSError as error:
+            raise KernelError(f"open {what}", path, error, call="open") from None
+
+
+def for_init(spec: Spec, options: LaunchOptions, held: Gathered) -> Inputs:
+    """Return the inputs of a container's plan."""
+    linux = spec.get("linux", {})
+    process = spec.get("process") or {}
+    root = spec.get("root", {}).get("path", "")
+    inputs = Inputs(root if root.startswith("/") else f"{options.bundle}/{root}", options.bundle)
+    _common(inputs, spec, process, options, held)
+    inputs.rootfs_mounts = options.rootfs_mounts
+    inputs.hooks = options.hooks is not None
+    inputs.network = options.network is not None
+    inputs.no_pivot = options.no_pivot
+    if options.park:
+        directory, _, inputs.park_name = options.park.rpartition("/")
+        flags = posix.O_PATH | posix.O_DIRECTORY
+        inputs.park_dir = held.open("directory", directory or "/", flags)
+    for kind, path in namespaces.asked(linux).items():
+        if path:
+            inputs.namespaces[kind] = _namespace(kind, path, held)
+        inputs.user_namespace |= kind == "user"
+    if any(m.get("type") == "cgroup" for m in spec.get("mounts") or []):
+        _cgroup_facts(inputs, options)
+    if linux.get("rootfsPropagation", "") in ("shared", "rshared"):
+        from pycontain.runtime import hostmounts
+
+        inputs.private_parent = hostmounts.mount_point(inputs.rootfs)
+    if options.rootfs_mounts == []:
+        _default_home(process, inputs.rootfs)
+    _trees(spec, inputs, held)
+    return inputs
+
+
+def _common(
+    inputs: Inputs, spec: Spec, process: Process, options: LaunchOptions, held: Gathered
+) -> None:
+    inputs.sync = held.far.fileno()
+    inputs.stub = _STUB
+    inputs.rootless = posix.geteuid() != 0 or _in_user_namespace()
+    inputs.console = options.console
+    inputs.keyring = not options.no_new_keyring
+    inputs.preserve_fds = options.preserve_fds
+    inputs.stdio = _apart(options.stdio, held)
+    inputs.stdio_owned = _to_give_away(process, inputs.stdio)
+    inputs.last_capability = last_capability()
+    profile = spec.get("linux", {}).get("seccomp")
+    if profile:
+        inputs.seccomp = seccomp.program(profile)
+    if process.get("terminal") and options.console < 0:
+        raise InvalidError("process.terminal is set and there is no console socket")
+    _check_labels(process)
+    if options.cgroup is not None:
+        files = options.cgroup.join_files()
+        inputs.cgroup_fds = [held.open("cgroup", file, posix.O_WRONLY) for file in files]
+
+
+def _in_user_namespace() -> bool:
+    """Return whether this process lives in a user namespace other than the host's first."""
+    fd = posix.open("/proc/self/uid_map", _OPEN)
+    try:
+        return posix.read(fd, 256).split()[:3] != [b"0", b"0", b"4294967295"]
+    finally:
+        posix.close(fd)
+
+
+def last_capability() -> int:
+    """Return the highest capability of this kernel; one call where it has those we know."""
+    highest = len(capabilities.NAMES) - 1
+    try:
+        kernel.prctl(c.PR_CAPBSET_READ, highest + 1)
+    except OSError:
+        return capabilities.last_cap() if not _knows(highest) else highest
+    return capabilities.last_cap()
+
+
+def _knows(bit: int) -> bool:
+    try:
+        kernel.prctl(c.PR_CAPBSET_READ, bit)
+    except OSError:
+        return False
+    return True
+
+
+def _apart(stdio: tuple[int, int, int], held: Gathered) -> tuple[int, int, int]:
+    """Return descriptors that the child can dup to 0, 1, 2 one after the other without a clash."""
+    if stdio == (0, 1, 2):
+        return stdio
+    moved = [
+        held.keep(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)) if fd < 3 and fd != n else fd
+        for n, fd in enumerate(stdio)
+    ]
+    return moved[0], moved[1], moved[2]
+
+
+def _to_give_away(process: Process, stdio: tuple[int, int, int]) -> tuple[int, ...]:
+    """Return which of 0, 1, 2 the container's user should own: never a /dev/null of the host."""
+    uid = (process.get("user") or {}).get("uid", 0)
+    if not uid or process.get("terminal"):
+        return ()
+    given = []
+    for number, fd in enumerate(stdio):
+        status = posix.fstat(fd)
+        device = (posix.major(status.st_rdev), posix.minor(status.st_rdev))
+        null = status.st_mode & _TYPE == _CHARACTER and device == _NULL
+        if status.st_uid != uid and not null:
+            given.append(number)
+    return tuple(given)
+
+
+def _namespace(kind: str, path: str, held: Gathered) -> int:
+    fd = held.open(f"{kind} namespace", path, posix.O_RDONLY)
+    try:
+        found = fcntl.ioctl(fd, NS_GET_NSTYPE)
+    except OSError:
+        raise InvalidError(f"linux.namespaces: {path} is not a namespace") from None
+    if found != namespaces.FLAGS[kind]:
+        names = [name for name, flag in namespaces.FLAGS.items() if flag == found]
+        raise InvalidError(f"linux.namespaces: {path} is a {names[0]} namespace, not {kind}")
+    return fd
+
+
+def _cgroup_facts(inputs: Inputs, options: LaunchOptions) -> None:
+    from pycontain.cgroup import hierarchy
+
+    inputs.unified = hierarchy.detect().pure_v2
+    if options.cgroup is not None:
+        inputs.cgroup_paths = options.cgroup.paths()
+
+
+def _check_labels(process: Process) -> None:
+    if process.get("apparmorProfile"):
+        try:
+            fd = posix.open("/sys/module/apparmor/parameters/enabled", _OPEN)
+        except OSError:
+            raise UnsupportedError("process.apparmorProfile: this host has no AppArmor") from None
+        posix.close(fd)
+    if process.get("selinuxLabel"):
+        try:
+            posix.stat("/sys/fs/selinux/enforce")
+        except OSError:
+            raise UnsupportedError("process.selinuxLabel: this host has no SELinux") from None
+
+
+def _default_home(process: Process, rootfs: str) -> None:
+    """Set HOME from the container's /etc/passwd where the environment lacks it, as runc does."""
+    if process and not any(entry.startswith("HOME=") for entry in process.get("env") or []):
+        from pycontain.runtime import home
+
+        uid = (process.get("user") or {}).get("uid", 0)
+        process["env"] = [*(process.get("env") or []), "HOME=" + home.lookup(rootfs, uid)]
+
+
+def _trees(spec: Spec, inputs: Inputs, held: Gathered) -> None:
+    mounts = spec.get("mounts") or []
+    mapped = any(
+        m.get("uidMappings") or "idmap" in (o := m.get("options") or ()) or "ridmap" in o
+        for m in mounts
+    )
+    if mapped or (inputs.user_namespace and not inputs.rootless and mounts):
+        from pycontain.runtime import idmap
+
+        inputs.trees = {index: held.keep(fd) for index, fd in idmap.trees(spec, inputs).items()}
+
+
+def for_exec(
+    spec: Spec, process: Process, container: Container, options: LaunchOptions, held: Gathered
+) -> Inputs:
+    """Return the inputs of the plan that joins `container`."""
+    inputs = Inputs("/", "/")
+    pid = container.pid
+    try:
+        inputs.join_pidfd = held.keep(posix.pidfd_open(pid))
+    except ProcessLookupError:
+        raise NotFoundError(f"container {container.id} does not run any more") from None
+    if options.cgroup is None:
+        options.cgroup = container.cgroup
+    _common(inputs, spec, process, options, held)
+    flags = _different(pid)
+    inputs.join_pid = bool(flags & c.CLONE_NEWPID)
+    inputs.join_flags = flags & ~c.CLONE_NEWPID
+    inputs.user_namespace = bool(flags & c.CLONE_NEWUSER)
+    if not flags & c.CLONE_NEWNS:
+        where = f"/proc/{pid}/root"
+        inputs.join_root = held.open("root of", where, posix.O_PATH | posix.O_DIRECTORY)
+    if container.state.start_time != _start_time(pid):
+        raise NotFoundError(f"container {container.id} does not run any more")
+    _default_home(process, f"/proc/{pid}/root")
+    return inputs
+
+
+def _start_time(pid: int) -> int:
+    from pycontain.runtime.state import process_start
+
+    return process_start(pid)
+
+
+def _different(pid: int) -> int:
+    """Return CLONE_NEW* of the namespaces in which `pid` differs from this process."""
+    flags = 0
+    for kind, flag in namespaces.FLAGS.items():
+        file = namespaces.FILES[kind]
+        try:
+            there = posix.stat(f"/proc/{pid}/ns/{file}")
+            here = posix.stat(f"/proc/self/ns/{file}")
+        except FileNotFoundError:
+            continue  # a kernel without this kind
+        if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
+            flags |= flag
+    return flags
+
+
+def needs_maps(linux: Linux) -> bool:
+    """Return whether a new user namespace waits for its id maps."""
+    return namespaces.asked(linux).get("user") == ""

@@ -1,0 +1,240 @@
+"""The parent's side of a plan: gather what it needs, start the child, answer it, undo on failure.
+
+    launch_init   a container's first process, parked in its exec fifo or running its program
+    launch_exec   one more process in a container
+    release       lets a parked process go
+
+What the child is told to do is decided in `plan`; the messages the two exchange are drawn in
+`draft`. A failure of any kind kills the child and leaves nothing of it.
+"""
+
+from __future__ import annotations
+
+import _signal
+import errno
+import posix
+import select
+
+from pycontain.errors import ConflictError, KernelError, UnsupportedError
+from pycontain.runtime import execplan, failure, gather, namespaces, plan
+from pycontain.runtime.dialogue import Dialogue
+from pycontain.runtime.state import process_start
+from pycontain.syscalls import constants as c
+from pycontain.syscalls import executor, kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pycontain.cgroup.manager import Cgroup
+    from pycontain.oci.runtime import Process, Spec
+    from pycontain.runtime.container import Container
+    from pycontain.runtime.draft import Inputs
+    from pycontain.syscalls.executor import Running
+    from pycontain.syscalls.ops import Program
+
+
+class LaunchOptions:
+    """How a process is started; what it is stands in the Spec.
+
+    bundle         directory that relative sources of binds start from
+    cgroup         made and limited already; None leaves the process in the caller's
+    stdio          the caller's descriptors for 0, 1, 2 (not used with a terminal)
+    console        connected unix socket that receives the terminal's master by SCM_RIGHTS
+    preserve_fds   so many descriptors from 3 on are passed on
+    park           path of the exec fifo to wait in, "" to run the program at once
+    rootfs_mounts  OCI-shaped mounts the child makes at root.path first
+    hooks          called as hooks(stage, pid) for prestart, createRuntime and createContainer
+    network        called as network(pid) when the network namespace is there
+    timeline       keep the times of every op; see `Init.running`
+    executor       auto, native or python
+    sub_cgroup     of an exec: cgroup below the container's
+    """
+
+    __slots__ = (
+        "bundle", "cgroup", "console", "executor", "hooks", "network", "no_new_keyring", "no_pivot",
+        "park", "preserve_fds", "rootfs_mounts", "stdio", "sub_cgroup", "timeline",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.bundle = "."
+        self.cgroup: Cgroup | None = None
+        self.stdio = (0, 1, 2)
+        self.console = -1
+        self.preserve_fds = 0
+        self.park = ""
+        self.rootfs_mounts: list[dict[str, Any]] = []
+        self.hooks: Callable[[str, int], None] | None = None
+        self.network: Callable[[int], None] | None = None
+        self.timeline = False
+        self.executor = "auto"
+        self.no_pivot = False
+        self.no_new_keyring = False
+        self.sub_cgroup = ""
+
+
+class Init:
+    """A process that was started. `pidfd` is the holder's to close.
+
+    start_time   clock ticks since boot (proc_pid_stat(5), field 22): with the pid, an identity
+    running      the executor's view, for `timings()`; the rest of it is freed
+    """
+
+    __slots__ = ("console_fd", "pid", "pidfd", "running", "start_time")
+
+    def __init__(self, pid: int, pidfd: int, start_time: int, running: Running) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.start_time = start_time
+        self.running = running
+        self.console_fd = -1
+
+
+def launch_init(spec: Spec, options: LaunchOptions) -> Init:
+    """Start the first process of the container of `spec`.
+
+    Returns when it runs its program, or is parked. Raises KernelError naming the step (its
+    subclasses for a program that cannot be run), InvalidError, UnsupportedError, and what the
+    hooks and the network raise; nothing is left of the child then.
+    """
+    with gather.Gathered() as held:
+        inputs = gather.for_init(spec, options, held)
+        spaces = namespaces.asked(spec.get("linux", {}))
+        dialogue = Dialogue(spec, options, held)
+        program = plan.init(spec, inputs)
+        flags = namespaces.clone_flags(spaces)
+        before_stub = bool(
+            inputs.hooks or (inputs.user_namespace and not spaces["user"]) or _copies(spec)
+        )
+        pid_namespace = inputs.namespaces.get("pid", -1)
+        return _start(program, inputs, options, dialogue, flags, not before_stub, pid_namespace)
+
+
+def launch_exec(process: Process, container: Container, options: LaunchOptions) -> Init:
+    """Start `process` inside `container`; returns when it runs its program."""
+    spec = container.config()
+    with gather.Gathered() as held:
+        inputs = gather.for_exec(spec, process, container, options, held)
+        dialogue = Dialogue(spec, options, held)
+        dialogue.process = process
+        program = execplan.join(spec, process, inputs)
+        pid_namespace = inputs.join_pidfd if inputs.join_pid else -1
+        return _start(program, inputs, options, dialogue, 0, True, pid_namespace)
+
+
+def _copies(spec: Spec) -> bool:
+    return any("tmpcopyup" in (m.get("options") or ()) for m in spec.get("mounts") or [])
+
+
+def _start(
+    program: Program,
+    inputs: Inputs,
+    options: LaunchOptions,
+    dialogue: Dialogue,
+    flags: int,
+    vfork: bool,
+    pid_namespace: int,
+) -> Init:
+    cgroup_fd = options.cgroup.fd_for_clone() if options.cgroup is not None else -1
+    try:
+        running = _spawn(program, options, flags, cgroup_fd, vfork, pid_namespace)
+    except OSError as error:
+        raise _clone_error(error, flags) from None
+    try:
+        dialogue.serve(running.pid, running.pidfd)
+        if not dialogue.parked:
+            running.wait_exec()
+        start_time = process_start(running.pid)
+    except executor.OpFailed as failed:
+        raise dialogue.error or failure.explain(failed, dialogue.findings) from None
+    except BaseException:
+        _kill(running)
+        raise
+    return Init(running.pid, running.detach(), start_time, running)
+
+
+def _spawn(
+    program: Program,
+    options: LaunchOptions,
+    flags: int,
+    cgroup_fd: int,
+    vfork: bool,
+    pid_namespace: int,
+) -> Running:
+    if pid_namespace < 0:
+        return executor.spawn(
+            program, clone_flags=flags, cgroup_fd=cgroup_fd, vfork=vfork,
+            timeline=options.timeline, executor=options.executor,
+        )  # fmt: skip
+    # Only children enter a pid namespace. Ours shares our memory until it execs the stub: nobody in
+    # there may trace it or open its files meanwhile.
+    own = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
+    dumpable = kernel.prctl(c.PR_GET_DUMPABLE)
+    try:
+        kernel.prctl(c.PR_SET_DUMPABLE, 0)
+        kernel.setns(pid_namespace, c.CLONE_NEWPID)
+        try:
+            return executor.spawn(
+                program, clone_flags=flags, cgroup_fd=cgroup_fd, vfork=vfork,
+                timeline=options.timeline, executor=options.executor,
+            )  # fmt: skip
+        finally:
+            kernel.setns(own, c.CLONE_NEWPID)
+    finally:
+        kernel.prctl(c.PR_SET_DUMPABLE, dumpable)
+        posix.close(own)
+
+
+def _clone_error(error: OSError, flags: int) -> Exception:
+    hint = ""
+    if error.errno == errno.EPERM:
+        hint = "making these namespaces takes root, or a user namespace"
+    elif error.errno == errno.ENOSPC:
+        hint = "see /proc/sys/user/max_*_namespaces"
+    elif error.errno == errno.EINVAL and flags:
+        return UnsupportedError("this kernel lacks one of the namespaces that were asked for")
+    return KernelError("make the container's first process", "", error, call="clone3", hint=hint)
+
+
+def _kill(running: Running) -> None:
+    """End and reap the child; it is no error when it is gone already."""
+    try:
+        _signal.pidfd_send_signal(running.pidfd, _signal.SIGKILL)
+        posix.waitid(posix.P_PIDFD, running.pidfd, posix.WEXITED)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+    running.close()
+
+
+def release(fifo: str, pid: int, timeout_ms: int = 10000) -> None:
+    """Let the process `pid`, parked in `fifo`, run its program.
+
+    Raises ConflictError when it is not there (any more).
+    """
+    try:
+        pidfd = posix.pidfd_open(pid)
+    except ProcessLookupError:
+        raise ConflictError(f"process {pid} is gone") from None
+    try:
+        fd = posix.open(fifo, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+    except OSError as error:
+        posix.close(pidfd)
+        raise KernelError("open exec fifo", fifo, error, call="open") from None
+    try:
+        _await_byte(fd, pidfd, pid, timeout_ms)
+    finally:
+        posix.close(fd)
+        posix.close(pidfd)
+
+
+def _await_byte(fd: int, pidfd: int, pid: int, timeout_ms: int) -> None:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.register(pidfd, select.POLLIN)
+    ready = dict(poll.poll(timeout_ms))
+    if fd in ready and posix.read(fd, 1):
+        return
+    if pidfd in ready:
+        raise ConflictError(f"process {pid} died before it was started")
+    raise ConflictError(f"process {pid} is not waiting to be started")

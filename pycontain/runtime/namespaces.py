@@ -1,0 +1,144 @@
+"""Namespaces: which are new, which are joined, and the first steps of the child inside them.
+
+New ones are flags of clone3(2), except two: a cgroup namespace takes the cgroup its maker is in, so
+it is unshared after the child joined its own (v1), and a time namespace takes its offsets before
+the first process enters it. Who writes the id maps is `idmap`'s business.
+"""
+
+from __future__ import annotations
+
+from pycontain.errors import InvalidError
+from pycontain.runtime.draft import Draft
+from pycontain.syscalls import constants as c
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontain.oci.runtime import Linux
+
+FLAGS = {
+    "user": c.CLONE_NEWUSER,
+    "mount": c.CLONE_NEWNS,
+    "uts": c.CLONE_NEWUTS,
+    "ipc": c.CLONE_NEWIPC,
+    "network": c.CLONE_NEWNET,
+    "cgroup": c.CLONE_NEWCGROUP,
+    "pid": c.CLONE_NEWPID,
+    "time": c.CLONE_NEWTIME,
+}
+"""In the order of joining: the user namespace gives the rights for the others."""
+
+FILES = {
+    "user": "user",
+    "mount": "mnt",
+    "uts": "uts",
+    "ipc": "ipc",
+    "network": "net",
+    "cgroup": "cgroup",
+    "pid": "pid",
+    "time": "time",
+}
+"""Type -> file under /proc/PID/ns."""
+
+_LATER = ("cgroup", "time")
+_CLOCKS = ("monotonic", "boottime")
+
+
+def asked(linux: Linux) -> dict[str, str]:
+    """Return type -> path ("" for a new one) of the namespaces in config.json."""
+    spaces: dict[str, str] = {}
+    for space in linux.get("namespaces") or []:
+        if space["type"] not in FLAGS:
+            raise InvalidError(f"linux.namespaces: unknown type {space['type']!r}")
+        spaces[space["type"]] = space.get("path", "")
+    return spaces
+
+
+def clone_flags(spaces: dict[str, str]) -> int:
+    """Return the CLONE_NEW* bits of the namespaces that clone3(2) makes."""
+    flags = 0
+    for kind, path in spaces.items():
+        if not path and kind not in _LATER:
+            flags |= FLAGS[kind]
+    return flags
+
+
+def enter(draft: Draft, spaces: dict[str, str]) -> None:
+    """Write: join the namespaces given by path, take root's ids in a new user namespace."""
+    program, inputs = draft.program, draft.inputs
+    for kind, flag in FLAGS.items():
+        # The parent joins a pid namespace by path: it only takes children.
+        if kind in inputs.namespaces and kind not in ("pid", *_LATER):
+            program.step("join namespace", "linux.namespaces")
+            program.call("setns", inputs.namespaces[kind], flag, target=spaces[kind])
+    if "user" not in spaces:
+        return
+    program.step("enter user namespace", "linux.uidMappings")
+    if not spaces["user"]:
+        draft.await_parent("id maps")
+    # Files made from here on belong to the container's root, not to an unmapped id.
+    program.call("setresgid", 0, 0, 0, target="0")
+    program.call("setresuid", 0, 0, 0, target="0")
+
+
+def cgroup(draft: Draft, spaces: dict[str, str]) -> None:
+    """Write: join the cgroups of v1, then make the cgroup namespace, then join one by path."""
+    program, inputs = draft.program, draft.inputs
+    program.step("join cgroup", "linux.cgroupsPath")
+    for fd in inputs.cgroup_fds:
+        program.call("write", fd, "0", 1, target="cgroup.procs")
+    if "cgroup" in inputs.namespaces:
+        program.step("join namespace", "linux.namespaces")
+        fd = inputs.namespaces["cgroup"]
+        program.call("setns", fd, c.CLONE_NEWCGROUP, target=spaces["cgroup"])
+    elif "cgroup" in spaces:
+        program.step("make cgroup namespace", "linux.namespaces")
+        program.call("unshare", c.CLONE_NEWCGROUP)
+
+
+def time(draft: Draft, spaces: dict[str, str]) -> None:
+    """Write: make the time namespace and set its clocks; `enter_time` goes in after the exec.
+
+    A process that shares its memory cannot change its own time namespace (time_namespaces(7)).
+    """
+    if "time" not in spaces:
+        return
+    program = draft.program
+    if "time" in draft.inputs.namespaces:
+        draft.time_fd = draft.inputs.namespaces["time"]
+        draft.keep.append(draft.time_fd)
+        return
+    program.step("make time namespace", "linux.timeOffsets")
+    program.call("unshare", c.CLONE_NEWTIME)
+    offsets = draft.spec.get("linux", {}).get("timeOffsets") or {}
+    lines = [
+        f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n"
+        for clock, offset in offsets.items()
+        if clock in _CLOCKS
+    ]
+    if lines:
+        path = "/proc/self/timens_offsets"
+        text = "".join(lines)
+        fd = program.fd("openat", c.AT_FDCWD, path, c.O_WRONLY | c.O_CLOEXEC, target=path)
+        program.call("write", fd, text, len(text), target=path)
+        program.close(fd)
+    path = "/proc/self/ns/time_for_children"
+    draft.time_fd = program.fd("openat", c.AT_FDCWD, path, c.O_CLOEXEC, target=path)
+    draft.keep.append(draft.time_fd)
+
+
+def enter_time(draft: Draft, spaces: dict[str, str]) -> None:
+    """Write, for after the stub's exec: enter the time namespace that `time` kept open."""
+    if "time" not in spaces:
+        return
+    draft.program.step("enter time namespace", "linux.namespaces")
+    draft.program.call("setns", draft.time_fd, c.CLONE_NEWTIME)
+
+
+def names(draft: Draft) -> None:
+    """Write: host name and domain name of the uts namespace."""
+    for key, call in (("hostname", "sethostname"), ("domainname", "setdomainname")):
+        name = draft.spec.get(key, "")
+        if name:
+            raw = str(name).encode("utf-8", "surrogateescape")
+            draft.program.step("set " + key, key)
+            draft.program.call(call, raw, len(raw), target=str(name))
