@@ -34,13 +34,12 @@ ABIS = {
 
 TABLE = {"SCMP_ARCH_X86_64": "x86_64", "SCMP_ARCH_X86": "x86", "SCMP_ARCH_AARCH64": "aarch64"}
 
-KNOWN_ARCHES = frozenset(
-    "SCMP_ARCH_" + name
-    for name in (
-        "NATIVE X86 X86_64 X32 ARM AARCH64 MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PPC "
-        "PPC64 PPC64LE S390 S390X PARISC PARISC64 RISCV64 LOONGARCH64 M68K SH SHEB"
-    ).split()
-)
+_ARCHES = """
+NATIVE X86 X86_64 X32 ARM AARCH64 MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PPC PPC64
+PPC64LE S390 S390X PARISC PARISC64 RISCV64 LOONGARCH64 M68K SH SHEB
+"""
+
+KNOWN_ARCHES = frozenset("SCMP_ARCH_" + name for name in _ARCHES.split())
 
 OPERATORS = frozenset(
     "SCMP_CMP_" + name for name in ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ")
@@ -54,10 +53,10 @@ ENOSYS = ACTIONS["SCMP_ACT_ERRNO"] | 38
 TOLERANT = (ACTIONS["SCMP_ACT_ALLOW"], ACTIONS["SCMP_ACT_LOG"])
 """Defaults under which a call nobody knows is let through, as runc does (TRACE too)."""
 
-SOCKETCALL = (
-    "socket bind connect listen accept getsockname getpeername socketpair send recv sendto "
-    "recvfrom shutdown setsockopt getsockopt sendmsg recvmsg accept4 recvmmsg sendmmsg"
-).split()
+_SOCKETCALL = """
+socket bind connect listen accept getsockname getpeername socketpair send recv sendto recvfrom
+shutdown setsockopt getsockopt sendmsg recvmsg accept4 recvmmsg sendmmsg
+"""
 """i386: socketcall(2)'s first argument is the place in this list, from 1 (linux/net.h)."""
 
 IPC = {
@@ -67,7 +66,7 @@ IPC = {
 """i386: ipc(2)'s first argument (linux/ipc.h)."""
 
 MULTIPLEXED = {
-    **{name: ("socketcall", n) for n, name in enumerate(SOCKETCALL, 1)},
+    **{name: ("socketcall", n) for n, name in enumerate(_SOCKETCALL.split(), 1)},
     **{name: ("ipc", n) for name, n in IPC.items()},
 }
 
