@@ -18,9 +18,8 @@ from pycontain.cli.fast import lookup
 from pycontain.errors import UsageError
 
 GROUPS = {
-    "bench": ("pycontain.cli.bench", "bench"),
-    "hypervisor": ("pycontain.cli.bench", "hypervisor"),
-    "vm": ("pycontain.cli.bench", "vm"),
+    "bench": ("pycontain.cli.bench", "bench_group"),
+    "vm": ("pycontain.cli.bench", "vm_group"),
 }
 """Groups another module brings along: name to (module, attribute)."""
 _VERB_KEY = "pycontain.globals"

@@ -116,6 +116,14 @@ _AGES = (
 )  # fmt: skip
 
 
+def age(timestamp: str) -> str:
+    """Return how long ago an RFC 3339 time was, in docker's words; "N/A" for none."""
+    from pycontain.engine.clock import parse_time
+
+    seconds = parse_time(timestamp) if timestamp else None
+    return "N/A" if seconds is None else ago(time.time() - seconds) + " ago"
+
+
 def local_time(seconds: float) -> str:
     """Return a time as docker's CreatedAt has it: `2026-01-02 03:04:05 +0000 UTC`."""
     return time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(seconds))
@@ -123,11 +131,11 @@ def local_time(seconds: float) -> str:
 
 def size(count: float) -> str:
     """Return bytes in docker's words, powers of 1000 and at most four digits: `4.26MB`."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000:
-            break
+    units = ["PB", "TB", "GB", "MB", "kB", "B"]
+    while count >= 1000 and len(units) > 1:
         count /= 1000
-    return f"{count:.4g}" + ("PB" if count >= 1000 else unit)
+        units.pop()
+    return f"{count:.4g}{units[-1]}"
 
 
 def short(identity: str, *, whole: bool = False) -> str:

@@ -1,0 +1,23 @@
+"""Completion of names: containers and images that exist. Silent on any failure, as a shell wants it."""
+
+from __future__ import annotations
+
+from pycontain import paths
+from pycontain.engine.store import Store
+from pycontain.errors import PycontainError
+from pycontain.image.store import ImageStore
+
+
+def names(word: str, beginning: str) -> list[str]:
+    """Return the names for a positional shown as `word` (CONTAINER, IMAGE) that begin like this."""
+    try:
+        if word == "CONTAINER":
+            known = [record.name for record in Store(paths.data_root(), paths.run_root()).records()]
+        elif word == "IMAGE":
+            store = ImageStore(paths.data_root())
+            known = [name for _, every in store.images() for name in every]
+        else:
+            known = []
+    except PycontainError:
+        return []
+    return [name for name in known if name.startswith(beginning)]

@@ -1,0 +1,71 @@
+"""From a parsed command line to the engine and its options: roots, defaults, files named by options."""
+
+from __future__ import annotations
+
+from pycontain import paths
+from pycontain.engine.engine import Engine
+from pycontain.errors import KernelError, UsageError
+from pycontain.spec.options import RunOptions
+from pycontain.spec.values import key_value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontain.cli.options import Parsed
+
+FILE_LIMIT = 1 << 20
+_DROPPED = ("publish", "publish_all", "ip", "expose", "pull", "platform", "quiet", "detach_keys")
+"""Options that are checked or accepted and mean nothing to a container."""
+
+
+def data_root(parsed: Parsed) -> str:
+    """Return the data root: --root, the environment's, or the default."""
+    return paths.data_root(_global(parsed, "root"))
+
+
+def engine(parsed: Parsed) -> Engine:
+    """Return the engine for the roots of this command line."""
+    return Engine(data_root(parsed), paths.run_root(_global(parsed, "state")))
+
+
+def _global(parsed: Parsed, name: str) -> str:
+    return str(parsed.globals.get(name) or "")
+
+
+def run_options(parsed: Parsed) -> RunOptions:
+    """Return the options of `run` or `create`; files named by --env-file and --label-file are read."""
+    values = {name: value for name, value in parsed.values.items() if name not in _DROPPED}
+    for name in ("cgroup_manager", "runtime"):
+        if name not in values and _global(parsed, name):
+            values[name] = _global(parsed, name)
+    if "env_file" in values:
+        values["env"] = environment_lines(parsed)
+    if "label_file" in values:
+        lines = _lines(parsed.many("label_file"), "--label-file")
+        pairs = [key_value(line, "--label-file") for line in lines]
+        values["label"] = [*pairs, *parsed.many("label")]
+    return RunOptions(values, parsed.given)
+
+
+def environment_lines(parsed: Parsed) -> list[str]:
+    """Return the variables of --env-file and --env; --env has the last word, wherever it stands."""
+    return [*_lines(parsed.many("env_file"), "--env-file"), *parsed.many("env")]
+
+
+def _lines(paths_given: list[str], what: str) -> list[str]:
+    """Return the lines of files that are neither empty nor comments, as docker reads them."""
+    from pycontain import trees
+
+    found = []
+    for path in paths_given:
+        try:
+            content = trees.read_file(path, FILE_LIMIT)
+        except OSError as error:
+            raise KernelError(what, path, error, call="open") from None
+        if b"\0" in content:
+            raise UsageError(f"{what} {path}: holds a NUL byte")
+        for line in content.decode("utf-8", "surrogateescape").split("\n"):
+            text = line.lstrip()
+            if text and not text.startswith("#"):
+                found.append(text.rstrip("\r"))
+                key_value(found[-1], what)
+    return found

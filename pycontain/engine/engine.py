@@ -1,0 +1,353 @@
+"""What the user means: a container made from an image, run, watched, stopped, removed.
+
+Each verb of `Engine` reads as its list of steps; this is the table of contents of the project. A
+container has one responsible process, the holder of its lock: the command in the foreground, or
+the monitor of a detached one. Whatever that process cannot undo because it was killed, the next
+command undoes (`removal.reconcile`).
+"""
+
+from __future__ import annotations
+
+import posix
+import select
+import time
+
+from pycontain.engine import removal
+from pycontain.engine.draft import Maker
+from pycontain.engine.store import Exit, Store
+from pycontain.errors import ConflictError, NotFoundError, PycontainError
+from pycontain.runtime import container as containers
+from pycontain.runtime.foreground import Foreground, console_pair, receive_console
+from pycontain.runtime.launch import LaunchOptions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from pycontain.engine.draft import Draft
+    from pycontain.engine.store import Lock, Record
+    from pycontain.oci.runtime import Spec
+    from pycontain.runtime.container import Container
+    from pycontain.runtime.launch import Init
+    from pycontain.spec.options import RunOptions
+
+SIGKILL = 9
+LOCK_WAIT_S = 10.0
+
+
+class Outcome:
+    """How a container in the foreground ended; `limit` and `peak` in bytes, -1 unknown."""
+
+    __slots__ = ("limit", "oom", "peak", "status")
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.oom = False
+        self.limit = -1
+        self.peak = -1
+
+    def report(self, name: str) -> str:
+        """Return the line that says why the kernel killed it, "" when it did not."""
+        if not self.oom:
+            return ""
+        limit = (
+            f"memory limit {self.limit} bytes" if self.limit > 0 else "no memory limit of its own"
+        )
+        peak = f", peak {self.peak} bytes" if self.peak > 0 else ""
+        return f"container {name} was killed: out of memory ({limit}{peak})"
+
+
+class Engine:
+    """The containers and images under a data root and a state root."""
+
+    __slots__ = ("maker", "store")
+
+    def __init__(self, data_root: str, state_root: str) -> None:
+        self.store = Store(data_root, state_root)
+        self.maker = Maker(self.store)
+
+    # making and running
+
+    def create(self, options: RunOptions, image: str, command: Sequence[str]) -> Record:
+        """Make a container without starting it."""
+        removal.reconcile(self.store)
+        draft = self.maker.make(options, image, command)
+        draft.lock.release()
+        return draft.record
+
+    def run(
+        self, options: RunOptions, image: str, command: Sequence[str]
+    ) -> tuple[Record, Outcome]:
+        """Run a container in the foreground; return its record and how it ended.
+
+        Nothing is left of it with --rm, and nothing but the record and its files without.
+        """
+        removal.reconcile(self.store)
+        with Foreground() as foreground:
+            draft = self.maker.make(options, image, command)
+            return draft.record, self.attend(draft, foreground, timeline=options.timeline)
+
+    def attend(self, draft: Draft, foreground: Foreground, *, timeline: bool = False) -> Outcome:
+        """Launch a made container, stay until it ends, and clear up behind it."""
+        record = draft.record
+        started = time.time()
+        try:
+            container, init, console = self.launch(draft, timeline=timeline)
+        except BaseException as error:
+            self._abandon(draft, error)
+            raise
+        outcome = Outcome(foreground.attend(init.pidfd, console))
+        self.finish(record, draft.lock, container, outcome, started)
+        return outcome
+
+    def launch(self, draft: Draft, *, timeline: bool = False) -> tuple[Container, Init, int]:
+        """Start a made container on this process's standard streams.
+
+        Returns the container, its init and the master of its terminal (-1 without one).
+        """
+        record, how = draft.record, LaunchOptions()
+        near = far = null = -1
+        how.rootfs_mounts = draft.rootfs_mounts
+        how.timeline = timeline
+        if record.tty:
+            near, far = console_pair()
+            how.console = far
+        elif not record.open_stdin:
+            null = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
+            how.stdio = (null, 1, 2)
+        try:
+            container, init = self.start_init(record, draft.spec, draft.directory, how)
+        finally:
+            for fd in (far, null):
+                if fd >= 0:
+                    posix.close(fd)
+        return container, init, receive_console(near) if near >= 0 else -1
+
+    def start_init(
+        self, record: Record, spec: Spec, directory: str, how: LaunchOptions
+    ) -> tuple[Container, Init]:
+        """Hand the bundle to the runtime."""
+        return containers.run(
+            self.store.run_root, record.id, directory, spec, how, manager_kind=record.cgroup_manager
+        )
+
+    def finish(
+        self, record: Record, lock: Lock, container: Container, outcome: Outcome, started: float
+    ) -> None:
+        """Clear up behind a container whose init was reaped; record its end unless --rm."""
+        if outcome.status:
+            outcome.oom, outcome.limit, outcome.peak = container.cgroup.oom()
+        container.delete(force=True)
+        if record.auto_remove:
+            removal.remove_files(self.store, record.id, record.name, record)
+        else:
+            self.store.save_exit(record.id, exit_of(outcome, started))
+        lock.release()
+
+    def _abandon(self, draft: Draft, error: BaseException) -> None:
+        """A start failed: --rm leaves nothing, otherwise the container stays and knows why."""
+        record = draft.record
+        if record.auto_remove or not isinstance(error, PycontainError):
+            removal.remove(self.store, record, draft.lock, volumes=True)
+            return
+        end = Exit(error.exit_status, time.time(), time.time())
+        end.error = str(error)
+        self.store.save_exit(record.id, end)
+        draft.lock.release()
+
+    # one container
+
+    def find(self, word: str) -> Record:
+        """Return the record a name or the beginning of an id stands for."""
+        return self.store.load(self.store.find(word))
+
+    def status(self, record: Record) -> str:
+        """Return created, running, paused or exited, as it is now."""
+        try:
+            status = containers.load(self.store.run_root, record.id).status()
+        except PycontainError:
+            status = ""
+        if status in ("running", "paused"):
+            return status
+        if self.store.load_exit(record.id) is not None:
+            return "exited"
+        return "created" if not status else "exited"
+
+    def started(self, record: Record) -> float:
+        """Return when a running container was started."""
+        return containers.load(self.store.run_root, record.id).state.created
+
+    def pid(self, record: Record) -> int:
+        """Return the pid of a running container's init, as the host sees it."""
+        return containers.load(self.store.run_root, record.id).pid
+
+    def spec(self, record: Record) -> dict[str, Any]:
+        """Return the Spec of a container, {} when it is gone."""
+        try:
+            return {**containers.load(self.store.run_root, record.id).config()}
+        except PycontainError:
+            pass
+        try:
+            return self.store.config(record.id)
+        except NotFoundError:
+            return {}
+
+    def applied(self, record: Record) -> list[dict[str, str]]:
+        """Return each limit of a running container as it was asked for and as the kernel has it."""
+        container = containers.load(self.store.run_root, record.id)
+        return container.cgroup.applied(container.config().get("linux", {}).get("resources", {}))
+
+    def running(self, word: str) -> tuple[Record, Container]:
+        """Return a running (or paused) container; raises ConflictError when it does not run."""
+        record = self.find(word)
+        try:
+            container = containers.load(self.store.run_root, record.id)
+        except NotFoundError:
+            raise ConflictError(f"container {record.name} is not running") from None
+        if container.status() not in ("running", "paused"):
+            raise ConflictError(f"container {record.name} is not running")
+        return record, container
+
+    def kill(self, word: str, signal: int) -> None:
+        """Send a signal to the init of a running container."""
+        _, container = self.running(word)
+        container.kill(signal)
+
+    def stop(self, word: str, seconds: int | None = None, signal: int | None = None) -> None:
+        """Ask a container to end, wait, then kill it; one that does not run is left as it is."""
+        record = self.find(word)
+        try:
+            _, container = self.running(word)
+        except ConflictError:
+            return
+        pidfd = self._pidfd(container)
+        if pidfd < 0:
+            return
+        try:
+            self._no_restart(record)
+            container.kill(signal or record.stop_signal)
+            limit = record.stop_timeout if seconds is None else seconds
+            if container.status() == "paused":
+                container.resume()
+            if not wait_pidfd(pidfd, limit if limit >= 0 else None):
+                container.kill(SIGKILL)
+                wait_pidfd(pidfd, LOCK_WAIT_S)
+        except ConflictError:
+            # It ended between two of the steps.
+            pass
+        finally:
+            posix.close(pidfd)
+        self._settle(record)
+
+    def _no_restart(self, record: Record) -> None:
+        """Tell the monitor that this end is wanted, whatever the restart policy says."""
+        if record.restart[0] != "no":
+            path = self.store.directory(record.id) + "/stopped"
+            posix.close(posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC, 0o600))
+
+    def _settle(self, record: Record) -> None:
+        """Wait until the responsible process has cleared up."""
+        end = time.monotonic() + LOCK_WAIT_S
+        while self.store.is_locked(record.id) and time.monotonic() < end:
+            time.sleep(0.005)
+
+    def _pidfd(self, container: Container) -> int:
+        try:
+            pidfd = posix.pidfd_open(container.pid)
+        except ProcessLookupError:
+            return -1
+        if container.status() not in ("running", "paused"):
+            posix.close(pidfd)
+            return -1
+        return pidfd
+
+    def wait(self, word: str) -> int:
+        """Wait until a container ends; return its exit status."""
+        record = self.find(word)
+        while True:
+            try:
+                _, container = self.running(record.id)
+            except (ConflictError, NotFoundError):
+                break
+            pidfd = self._pidfd(container)
+            if pidfd >= 0:
+                wait_pidfd(pidfd, None)
+                posix.close(pidfd)
+            self._settle(record)
+        end = self.store.load_exit(record.id)
+        return end.status if end else 0
+
+    def pause(self, word: str) -> None:
+        """Freeze every process of a container."""
+        self.running(word)[1].pause()
+
+    def unpause(self, word: str) -> None:
+        """Let the processes of a frozen container go on."""
+        self.running(word)[1].resume()
+
+    def rename(self, word: str, name: str) -> None:
+        """Give a container another name."""
+        record = self.find(word)
+        old = record.name
+        self.store.claim_name(name, record.id)
+        record.name = name
+        self.store.save(record)
+        self.store.release_name(old, record.id)
+
+    def remove(self, word: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove a container; one that runs only with `force`, which kills it."""
+        record = self.find(word)
+        if self.status(record) in ("running", "paused"):
+            if not force:
+                raise ConflictError(
+                    f"container {record.name} is running", hint="stop it first, or use rm -f"
+                )
+            self._no_restart(record)
+            self._kill_hard(record)
+        lock = self.store.lock_now(record.id, wait=LOCK_WAIT_S)
+        if not self.store.exists(record.id):
+            # --rm was faster.
+            lock.release()
+            return
+        removal.remove(self.store, record, lock, volumes=volumes or record.auto_remove)
+
+    def _kill_hard(self, record: Record) -> None:
+        try:
+            self.kill(record.id, SIGKILL)
+        except (ConflictError, NotFoundError):
+            return
+        self._settle(record)
+
+    # starting what was made before
+
+    def drafted(self, word: str) -> Draft:
+        """Take an existing container that does not run, ready to start again."""
+        from pycontain.engine.restart import redraft
+
+        return redraft(self, word)
+
+
+def exit_of(outcome: Outcome, started: float) -> Exit:
+    """Return the record of an end."""
+    end = Exit(outcome.status, started, time.time())
+    end.oom, end.peak = outcome.oom, max(0, outcome.peak)
+    return end
+
+
+def wait_pidfd(pidfd: int, seconds: float | None) -> bool:
+    """Wait until the process has ended; False when the time is over."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else int(seconds * 1000)))
+
+
+def each(words: Sequence[str], act: Callable[[str], object]) -> list[PycontainError]:
+    """Call `act` on each word; return the errors of those that failed, so one stops no other."""
+    errors = []
+    for word in words:
+        try:
+            act(word)
+        except PycontainError as error:
+            errors.append(error)
+    return errors

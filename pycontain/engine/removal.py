@@ -1,0 +1,118 @@
+"""What is undone when a container ends, is removed, or was left behind by a process that died.
+
+`remove` and `reconcile` meet every state a crash can leave: a runtime state without record, a
+record without runtime state, a cgroup that nobody remembers, half a directory. Each step takes what
+is missing for done, so it may be repeated.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pycontain import trees
+from pycontain.engine.store import Exit
+from pycontain.errors import InvalidError, KernelError, NotFoundError, PycontainError
+from pycontain.rootfs.snapshotter import Snapshotter
+from pycontain.runtime import container as containers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontain.engine.store import Lock, Record, Store
+
+KILLED = 137
+
+
+def reconcile(store: Store) -> None:
+    """Undo what processes that died left: called at the start of every command.
+
+    A lock that nobody holds names a container without a responsible process. It is stopped (its
+    output would go nowhere), and removed when it was half made or --rm; else its end is recorded.
+    A container that cannot be cleared now is left for the next command.
+    """
+    for lock, identity, name in store.abandoned():
+        try:
+            _clear(store, identity, name)
+        except PycontainError:
+            lock.release(keep_file=True)
+            continue
+        lock.release()
+
+
+def _clear(store: Store, identity: str, name: str) -> None:
+    record = None
+    try:
+        record = store.load(identity)
+    except (NotFoundError, InvalidError):
+        # Half made: there is nothing to keep.
+        pass
+    started = stop_runtime(store, identity)
+    if record is None or record.auto_remove:
+        remove_files(store, identity, record.name if record else name, record)
+    elif started:
+        end = Exit(KILLED, started, time.time())
+        end.error = "the process responsible for the container died"
+        store.save_exit(identity, end)
+
+
+def stop_runtime(store: Store, identity: str) -> float:
+    """Kill what runs of a container and remove the runtime's state of it; return when it started.
+
+    0 when the runtime knows nothing of it.
+    """
+    try:
+        found = containers.load(store.run_root, identity)
+    except NotFoundError:
+        return 0.0
+    except InvalidError:
+        # Killed between making the state directory and writing state.json.
+        _remove_cgroup(store, identity)
+        containers.delete_broken(store.run_root, identity)
+        return 0.0
+    started = found.state.created
+    found.delete(force=True)
+    return started
+
+
+def _remove_cgroup(store: Store, identity: str) -> None:
+    """Remove the cgroup of a container whose state was never written; it may not exist."""
+    from pycontain.cgroup import manager
+    from pycontain.oci import codec
+
+    path = f"{store.run_root}/{identity}/config.json"
+    try:
+        spec = codec.load_object(trees.read_file(path, 1 << 24), path)
+    except (OSError, InvalidError):
+        # Not even the config was written: no cgroup was made.
+        return
+    linux = spec.get("linux")
+    wanted = linux.get("cgroupsPath", "") if isinstance(linux, dict) else ""
+    cgroup = manager.open("cgroupfs", wanted, id=identity)
+    # `remove` leaves a cgroup alone that it did not make; this one is ours by its name.
+    cgroup.owned = True
+    cgroup.kill()
+    cgroup.remove()
+
+
+def remove_files(
+    store: Store, identity: str, name: str, record: Record | None, *, volumes: bool = True
+) -> None:
+    """Remove a stopped container's directory, anonymous volumes and name; the name goes last."""
+    directory = store.directory(identity)
+    try:
+        Snapshotter(store.root).remove(directory)
+        trees.remove(directory)
+    except OSError as error:
+        raise KernelError("remove container directory", directory, error) from None
+    if record and record.volumes and volumes:
+        from pycontain.engine.volumes import remove
+
+        for volume in record.volumes:
+            remove(store.root, volume)
+    store.release_name(name, identity)
+
+
+def remove(store: Store, record: Record, lock: Lock, *, volumes: bool) -> None:
+    """Remove a stopped container; `lock` is given up with it."""
+    stop_runtime(store, record.id)
+    remove_files(store, record.id, record.name, record, volumes=volumes)
+    lock.release()

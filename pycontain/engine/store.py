@@ -1,0 +1,382 @@
+"""The containers on disk: ids, names, records, and who is responsible for each.
+
+    DATA/containers/ID/     record.json, config.json, exit.json, upper/ work/, hosts …, log
+    DATA/names/NAME         symlink to the id: made by O_EXCL semantics, so one of many makers wins
+    STATE/locks/ID          held by flock(2) while a process is responsible for the container; holds
+                            its name, so what a crash left can be undone
+    STATE/containers/ID     the OCI runtime's state
+
+A directory without record.json is half made. Whether a container runs is never stored: it is derived
+from the runtime's state. A lock that nobody holds belongs to a process that died; `reconcile`
+undoes what it left. Locks live on a tmpfs: after a reboot there are none, and nothing runs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import posix
+import time
+from errno import EEXIST, ENOENT
+
+from pycontain import trees
+from pycontain.errors import ConflictError, InvalidError, KernelError, NotFoundError, quote
+from pycontain.oci import codec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+RECORD_LIMIT = 4 << 20
+
+
+class Record:
+    """What is remembered of a container from its creation on; times are seconds since the epoch.
+
+    image is the name as given, image_id its digest; command is argv as it runs. `joins` maps an OCI
+    namespace type to the id of the container it is shared with. `volumes` are the anonymous
+    volumes, removed with it on request. `mounts` and `limits` are for inspect.
+    """
+
+    __slots__ = (
+        "auto_remove", "cgroup_manager", "chain_ids", "command", "created", "hostname", "id", "image",
+        "image_id", "joins", "labels", "log_driver", "log_opts", "mounts", "name", "network",
+        "open_stdin", "restart", "stop_signal", "stop_timeout", "tty", "volumes",
+    )  # fmt: skip
+
+    def __init__(self, identity: str, name: str) -> None:
+        self.id = identity
+        self.name = name
+        self.image = ""
+        self.image_id = ""
+        self.chain_ids: list[str] = []
+        self.command: list[str] = []
+        self.created = time.time()
+        self.hostname = ""
+        self.joins: dict[str, str] = {}
+        self.labels: dict[str, str] = {}
+        self.mounts: list[dict[str, Any]] = []
+        self.volumes: list[str] = []
+        self.network = "none"
+        self.cgroup_manager = "cgroupfs"
+        self.auto_remove = False
+        self.tty = False
+        self.open_stdin = False
+        self.stop_signal = 15
+        self.stop_timeout = 10
+        self.restart: list[Any] = ["no", 0]
+        self.log_driver = "json-file"
+        self.log_opts: dict[str, str] = {}
+
+    def document(self) -> dict[str, Any]:
+        """Return what is written to disk."""
+        return {name: getattr(self, name) for name in Record.__slots__}
+
+
+class Exit:
+    """How a container ended; `error` is why it could not start, "" otherwise."""
+
+    __slots__ = ("error", "finished", "oom", "peak", "restarts", "started", "status")
+
+    def __init__(self, status: int, started: float, finished: float) -> None:
+        self.status = status
+        self.started = started
+        self.finished = finished
+        self.oom = False
+        self.peak = 0
+        self.restarts = 0
+        self.error = ""
+
+
+class Lock:
+    """The right to change one container; `fd` is held by whoever is responsible for it."""
+
+    __slots__ = ("fd", "path")
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+
+    def release(self, *, keep_file: bool = False) -> None:
+        """Give the container up; its lock file goes first, so nobody locks a file without a name."""
+        if self.fd < 0:
+            return
+        if not keep_file:
+            _unlink(self.path)
+        posix.close(self.fd)
+        self.fd = -1
+
+
+class Store:
+    """The containers under one data root and one state root."""
+
+    __slots__ = ("root", "state")
+
+    def __init__(self, data_root: str, state_root: str) -> None:
+        self.root = data_root
+        self.state = state_root
+
+    @property
+    def run_root(self) -> str:
+        """Where the OCI runtime keeps its state of our containers."""
+        return self.state + "/containers"
+
+    def directory(self, identity: str) -> str:
+        return f"{self.root}/containers/{identity}"
+
+    # responsibility
+
+    def lock(self, identity: str, name: str = "") -> Lock | None:
+        """Return the lock of a container, None while another process has it."""
+        path = f"{self.state}/locks/{identity}"
+        while True:
+            fd = _open_making(
+                path, posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
+            )
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                posix.close(fd)
+                return None
+            # Its holder may have removed it between our open and our lock: then it locks nothing.
+            if posix.fstat(fd).st_nlink:
+                break
+            posix.close(fd)
+        if name:
+            posix.ftruncate(fd, 0)
+            posix.pwrite(fd, name.encode(), 0)
+        return Lock(path, fd)
+
+    def lock_now(self, identity: str, *, wait: float = 0) -> Lock:
+        """Return the lock of a container; wait at most `wait` seconds, then raise ConflictError."""
+        end = time.monotonic() + wait
+        while True:
+            lock = self.lock(identity)
+            if lock is not None:
+                return lock
+            if time.monotonic() >= end:
+                raise ConflictError(f"container {identity[:12]} is in use by another command")
+            time.sleep(0.01)
+
+    def is_locked(self, identity: str) -> bool:
+        """Return whether some process is responsible for the container now."""
+        try:
+            fd = posix.open(f"{self.state}/locks/{identity}", posix.O_RDWR | posix.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            posix.close(fd)
+        return False
+
+    def abandoned(self) -> list[tuple[Lock, str, str]]:
+        """Return (lock, id, name) of each container whose responsible process died."""
+        try:
+            names = posix.listdir(self.state + "/locks")
+        except FileNotFoundError:
+            return []
+        found = []
+        for identity in names:
+            lock = self.lock(identity)
+            if lock is not None:
+                name = posix.pread(lock.fd, 256, 0).decode("ascii", "replace")
+                found.append((lock, identity, name))
+        return found
+
+    # names
+
+    def claim_name(self, name: str, identity: str) -> None:
+        """Let `name` stand for a container; raises ConflictError when another one has it."""
+        path = f"{self.root}/names/{name}"
+        for _ in range(3):
+            try:
+                posix.symlink(identity, path)
+                return
+            except FileNotFoundError:
+                make_directories(self.root + "/names")
+            except FileExistsError:
+                holder = self._holder(path)
+                if not self._drop_stale(path):
+                    raise ConflictError(
+                        f'the name "{quote(name)}" is in use by container {holder[:12]}',
+                        hint="remove or rename that container first",
+                    ) from None
+            except OSError as error:
+                raise KernelError("claim name", name, error, call="symlink") from None
+        raise ConflictError(f'the name "{quote(name)}" is in use')
+
+    def _holder(self, path: str) -> str:
+        try:
+            return posix.readlink(path)
+        except OSError:
+            return ""
+
+    def _drop_stale(self, path: str) -> bool:
+        """Remove a name whose container is gone; return whether it is free now."""
+        guard = posix.open(
+            path.rpartition("/")[0], posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+        )
+        try:
+            # Two makers may see the same stale name: the second must not remove the first's new one.
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            holder = self._holder(path)
+            if holder and (self.exists(holder) or self.is_locked(holder)):
+                return False
+            _unlink(path)
+            return True
+        finally:
+            posix.close(guard)
+
+    def release_name(self, name: str, identity: str) -> None:
+        """Give a name up, if it stands for this container."""
+        path = f"{self.root}/names/{name}"
+        if name and self._holder(path) == identity:
+            _unlink(path)
+
+    # records
+
+    def make_directory(self, identity: str) -> str:
+        """Make the directory of a new container; only its owner may enter."""
+        path = self.directory(identity)
+        try:
+            posix.mkdir(path, 0o700)
+        except FileNotFoundError:
+            make_directories(self.root + "/containers")
+            posix.mkdir(path, 0o700)
+        except OSError as error:
+            raise KernelError("make container directory", path, error, call="mkdir") from None
+        return path
+
+    def save(self, record: Record, *, sync: bool = True) -> None:
+        """Write the record: from here on the container exists."""
+        self._write(record.id, "record.json", record.document(), sync=sync)
+
+    def save_exit(self, identity: str, end: Exit) -> None:
+        """Write how the container ended."""
+        document = {name: getattr(end, name) for name in Exit.__slots__}
+        self._write(identity, "exit.json", document, sync=True)
+
+    def _write(self, identity: str, name: str, document: object, *, sync: bool) -> None:
+        path = f"{self.directory(identity)}/{name}"
+        try:
+            trees.write_atomic(path, codec.dumps(document), sync=sync)
+        except OSError as error:
+            raise KernelError("write", path, error) from None
+
+    def load(self, identity: str) -> Record:
+        """Return a container's record; raises NotFoundError, InvalidError."""
+        document = self._read(identity, "record.json")
+        if document is None:
+            raise NotFoundError(f"container {identity[:12]}: not found")
+        record = Record.__new__(Record)
+        try:
+            for name in Record.__slots__:
+                setattr(record, name, document[name])
+        except KeyError as error:
+            raise InvalidError(f"record of container {identity[:12]}: {error} is missing") from None
+        return record
+
+    def load_exit(self, identity: str) -> Exit | None:
+        """Return how the container last ended, None when it never ran or runs for the first time."""
+        document = self._read(identity, "exit.json")
+        if document is None:
+            return None
+        end = Exit(255, 0, 0)
+        for name in Exit.__slots__:
+            setattr(end, name, document.get(name, getattr(end, name)))
+        return end
+
+    def config(self, identity: str) -> dict[str, Any]:
+        """Return the Spec the container was made with."""
+        document = self._read(identity, "config.json")
+        if document is None:
+            raise NotFoundError(f"container {identity[:12]}: has no config.json")
+        return document
+
+    def _read(self, identity: str, name: str) -> dict[str, Any] | None:
+        path = f"{self.directory(identity)}/{name}"
+        try:
+            content = trees.read_file(path, RECORD_LIMIT)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise KernelError("read", path, error) from None
+        return codec.load_object(content, path, lone_surrogates=True)
+
+    def exists(self, identity: str) -> bool:
+        """Return whether the container was made completely."""
+        try:
+            posix.stat(self.directory(identity) + "/record.json")
+        except OSError:
+            return False
+        return True
+
+    def ids(self) -> list[str]:
+        """Return every id that has a directory, half-made ones too."""
+        try:
+            return [name for name in posix.listdir(self.root + "/containers") if len(name) == 64]
+        except OSError as error:
+            if error.errno == ENOENT:
+                return []
+            raise KernelError("list containers", self.root + "/containers", error) from None
+
+    def records(self) -> list[Record]:
+        """Return every container's record, newest first; one removed meanwhile is left out."""
+        found = []
+        for identity in self.ids():
+            try:
+                found.append(self.load(identity))
+            except NotFoundError:
+                continue
+        found.sort(key=lambda record: record.created, reverse=True)
+        return found
+
+    def find(self, word: str) -> str:
+        """Return the id that a name, an id, or the beginning of an id stands for."""
+        if not word or "/" in word or "\0" in word or word in (".", ".."):
+            raise NotFoundError(f"container {quote(word) or repr(word)}: not found")
+        if len(word) == 64 and self.exists(word):
+            return word
+        named = self._holder(f"{self.root}/names/{word}")
+        if named and self.exists(named):
+            return named
+        found = [known for known in self.ids() if known.startswith(word) and self.exists(known)]
+        if len(found) > 1:
+            raise ConflictError(f"container id {quote(word)} is ambiguous: {len(found)} match")
+        if not found:
+            raise NotFoundError(f"container {quote(word)}: not found", hint="see: pycontain ps -a")
+        return found[0]
+
+
+def new_id() -> str:
+    """Return a fresh container id: 64 hexadecimal digits."""
+    return posix.urandom(32).hex()
+
+
+def make_directories(path: str) -> None:
+    """Make a directory and its parents, each for its owner alone; existing ones stay as they are."""
+    for end in [at for at, letter in enumerate(path) if letter == "/" and at] + [len(path)]:
+        try:
+            posix.mkdir(path[:end], 0o700)
+        except OSError as error:
+            if error.errno != EEXIST:
+                raise KernelError("make directory", path[:end], error, call="mkdir") from None
+
+
+def _open_making(path: str, flags: int) -> int:
+    try:
+        return posix.open(path, flags, 0o600)
+    except FileNotFoundError:
+        make_directories(path.rpartition("/")[0])
+    except OSError as error:
+        raise KernelError("open lock", path, error) from None
+    return posix.open(path, flags, 0o600)
+
+
+def _unlink(path: str) -> None:
+    try:
+        posix.unlink(path)
+    except FileNotFoundError:
+        return
