@@ -64,46 +64,49 @@ def explain(failed: OpFailed, findings: Exception | None) -> PycontainError:
     return KernelError(f"{op.step}{place}:", op.target, failed.number, call=op.call, hint=hint)
 
 
-def program_error(path: str, number: int, hint: str = "") -> KernelError:
-    """Return the error for a program that could not be run."""
-    kind = CommandNotFoundError if number in _ABSENT else CommandNotExecutableError
-    return kind("execute", path, number, call="execve", hint=hint)
+def program_error(path: str, number: int) -> PycontainError:
+    """Return the error for a program that could not be run, by the errno alone."""
+    text = f"execute {path!r}: {posix.strerror(number).lower()}"
+    return _missing(text) if number in _ABSENT else _unfit(text, number)
 
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 
 
-def examine(root: int, process: Process) -> PycontainError:
-    """Return the error that says why args[0] of `process` cannot be run inside `root`."""
+def examine(root: int, process: Process) -> PycontainError | None:
+    """Return the error that says why args[0] of `process` cannot be run inside `root`.
+
+    None when the files look right: the errno is all there is to say then.
+    """
     from pycontain.runtime.process import candidates
 
     name = process["args"][0]
     first: PycontainError | None = None
     for path in candidates(process):
         finding = _examine_one(root, _absolute(path, process))
-        # A file that is there and broken says more than the places where there is none.
-        if finding is not None and not isinstance(finding, CommandNotFoundError):
+        # A file that is there, broken or not, says more than the places where there is none.
+        if not isinstance(finding, CommandNotFoundError) or not finding.hint == "":
             return finding
         first = first or finding
-    if "/" in name and first is not None:
+    if "/" in name:
         return first
-    return _Missing(f"executable file not found in $PATH: {name!r}")
+    return _missing(f"executable file not found in $PATH: {name!r}")
 
 
 def _absolute(path: str, process: Process) -> str:
     return path if path.startswith("/") else f"{process.get('cwd') or '/'}/{path}"
 
 
-class _Missing(CommandNotFoundError):
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__("execute", "", errno.ENOENT)
-        PycontainError.__init__(self, message, hint=hint)
+def _missing(message: str, hint: str = "") -> PycontainError:
+    error = CommandNotFoundError("execute", "", errno.ENOENT, call="execve")
+    PycontainError.__init__(error, message, hint=hint)
+    return error
 
 
-class _Unfit(CommandNotExecutableError):
-    def __init__(self, message: str, number: int, hint: str = "") -> None:
-        super().__init__("execute", "", number)
-        PycontainError.__init__(self, message, hint=hint)
+def _unfit(message: str, number: int, hint: str = "") -> PycontainError:
+    error = CommandNotExecutableError("execute", "", number, call="execve")
+    PycontainError.__init__(error, message, hint=hint)
+    return error
 
 
 def _open(root: int, path: str, flags: int = c.O_PATH) -> int:
@@ -119,18 +122,18 @@ def _examine_one(root: int, path: str) -> PycontainError | None:
     try:
         status = posix.fstat(fd)
         if status.st_mode & _TYPE == _DIRECTORY:
-            return _Unfit(f"execute {path!r}: permission denied: it is a directory", errno.EACCES)
+            return _unfit(f"execute {path!r}: permission denied: it is a directory", errno.EACCES)
         if status.st_mode & _TYPE != _REGULAR:
-            return _Unfit(
+            return _unfit(
                 f"execute {path!r}: permission denied: it is not a regular file", errno.EACCES
             )
         if posix.fstatvfs(fd).f_flag & posix.ST_NOEXEC:
-            return _Unfit(
+            return _unfit(
                 f"execute {path!r}: permission denied: its mount is noexec", errno.EACCES,
                 "mount it with exec, or run it through its interpreter",
             )  # fmt: skip
         if not status.st_mode & 0o111:
-            return _Unfit(
+            return _unfit(
                 f"execute {path!r}: permission denied: it has no execute permission",
                 errno.EACCES, f"chmod +x {path}",
             )  # fmt: skip
@@ -141,9 +144,9 @@ def _examine_one(root: int, path: str) -> PycontainError | None:
 
 def _not_opened(path: str, error: OSError) -> PycontainError:
     if error.errno in _ABSENT:
-        return _Missing(f"execute {path!r}: no such file or directory")
+        return _missing(f"execute {path!r}: no such file or directory")
     if error.errno == errno.ELOOP:
-        return _Unfit(f"execute {path!r}: too many symbolic links", errno.ELOOP)
+        return _unfit(f"execute {path!r}: too many symbolic links", errno.ELOOP)
     return program_error(path, error.errno or errno.EIO)
 
 
@@ -166,8 +169,8 @@ def _examine_content(root: int, path: str) -> PycontainError | None:
 
         return _examine_elf(root, path, elf.Header(head))
     if not head:
-        return _Unfit(f"execute {path!r}: exec format error: it is empty", errno.ENOEXEC)
-    return _Unfit(
+        return _unfit(f"execute {path!r}: exec format error: it is empty", errno.ENOEXEC)
+    return _unfit(
         f"execute {path!r}: exec format error: neither an ELF program nor a script",
         errno.ENOEXEC, "a script starts with a line such as #!/bin/sh",
     )  # fmt: skip
@@ -178,19 +181,19 @@ def _examine_script(root: int, path: str, head: bytes) -> PycontainError | None:
     words = line.split(None, 1)
     interpreter = words[0].decode("utf-8", "backslashreplace") if words else ""
     if line.endswith(b"\r"):
-        return _Missing(
+        return _missing(
             f"execute {path!r}: no such file or directory: its first line ends in CR LF",
             f"convert it to Unix line ends: sed -i 's/\\r$//' {path}",
         )
     if not interpreter:
-        return _Unfit(
+        return _unfit(
             f"execute {path!r}: exec format error: its first line names no interpreter",
             errno.ENOEXEC,
         )
     try:
         posix.close(_open(root, interpreter))
     except OSError:
-        return _Missing(
+        return _missing(
             f"execute {path!r}: no such file or directory: its interpreter {interpreter!r} is missing",
             "install it in the image, or correct the first line of the script",
         )
@@ -200,7 +203,7 @@ def _examine_script(root: int, path: str, head: bytes) -> PycontainError | None:
 def _examine_elf(root: int, path: str, header: elf.Header) -> PycontainError | None:  # noqa: F821
     machine = posix.uname().machine
     if not header.runs_on(machine):
-        return _Unfit(
+        return _unfit(
             f"execute {path!r}: exec format error: it is built for {header.machine}, "
             f"this machine is {machine}",
             errno.ENOEXEC, "use an image for this platform, or register qemu-user in binfmt_misc",
@@ -209,7 +212,7 @@ def _examine_elf(root: int, path: str, header: elf.Header) -> PycontainError | N
         try:
             posix.close(_open(root, header.interpreter))
         except OSError:
-            return _Missing(
+            return _missing(
                 f"execute {path!r}: no such file or directory: its loader "
                 f"{header.interpreter!r} is missing",
                 "the image lacks the C library it was linked with; link it statically, or add it",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 class LaunchOptions:
     """How a process is started; what it is stands in the Spec.
 
+    id             the container's, for whom it is told
     bundle         directory that relative sources of binds start from
     cgroup         made and limited already; None leaves the process in the caller's
     stdio          the caller's descriptors for 0, 1, 2 (not used with a terminal)
@@ -53,11 +54,12 @@ class LaunchOptions:
     """
 
     __slots__ = (
-        "bundle", "cgroup", "console", "executor", "hooks", "network", "no_new_keyring", "no_pivot",
+        "bundle", "cgroup", "console", "executor", "hooks", "id", "network", "no_new_keyring", "no_pivot",
         "park", "preserve_fds", "rootfs_mounts", "stdio", "sub_cgroup", "timeline",
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self.id = ""
         self.bundle = "."
         self.cgroup: Cgroup | None = None
         self.stdio = (0, 1, 2)
