@@ -103,7 +103,7 @@ def _entries(fd: int) -> list[DirEntry[str]]:
 
 
 def write_atomic(path: str, content: bytes, *, mode: int = 0o600, sync: bool = True) -> None:
-    """Put `content` at `path` by write, fsync and rename; a crash leaves the old file or the new."""
+    """Put `content` at `path` by write, fsync, rename; a crash leaves the old file or the new."""
     temporary = f"{path}.tmp-{posix.getpid()}-{posix.urandom(4).hex()}"
     fd = posix.open(
         temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, mode

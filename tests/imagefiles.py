@@ -6,16 +6,19 @@ import gzip
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hostile import Entry, directory, file, layer
 
-from pycontain.image.store import Image
 from pycontain.rootfs.snapshotter import Snapshotter
 from pycontain.syscalls import kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pycontain.image.store import Image
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"

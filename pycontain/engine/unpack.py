@@ -1,8 +1,8 @@
 """From an archive to committed snapshots and an image record: load, import, remove.
 
-Owns the order in which the store and the snapshots change: blobs, snapshots, record, names; each appears
-whole or not at all, so a kill at any moment leaves the image absent or complete. What was added without
-a record is garbage, collected at the next chance under the exclusive lock.
+Owns the order in which the store and the snapshots change: blobs, snapshots, record, names; each
+appears whole or not at all, so a kill at any moment leaves the image absent or complete. What was
+added without a record is garbage, collected at the next chance under the exclusive lock.
 """
 
 from __future__ import annotations
@@ -10,14 +10,11 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pycontain.errors import InvalidError, KernelError, PycontainError, UsageError, quote
 from pycontain.image import archive, blobs, config, layer, opening, pipeline, reference
-from pycontain.image.archive import Candidate
 from pycontain.image.config import Config
-from pycontain.image.layer import Unpacked
-from pycontain.image.pipeline import Blob, Progress
 from pycontain.image.source import StreamSource
 from pycontain.image.store import Image, ImageStore
 from pycontain.oci import codec
@@ -25,6 +22,11 @@ from pycontain.oci import image as oci
 from pycontain.rootfs import probe, userns
 from pycontain.rootfs.snapshotter import Snapshotter
 from pycontain.rootfs.stage import Stages
+
+if TYPE_CHECKING:
+    from pycontain.image.archive import Candidate
+    from pycontain.image.layer import Unpacked
+    from pycontain.image.pipeline import Blob, Progress
 
 Notice = Callable[[str], None]
 
@@ -84,7 +86,7 @@ def remove(
 
 
 def collect(data_root: str) -> bool:
-    """Remove blobs and snapshots no image needs; False when a load is under way, which will do it."""
+    """Remove what no image needs; False when a load is under way, which will do it."""
     if os.geteuid() != 0:
         # Snapshots hold files of subordinate ids.
         return bool(userns.run(_collect, data_root))
@@ -277,7 +279,7 @@ class _Loader:
         return {"mediaType": media_type, "digest": digest, "size": size}
 
     def layer(self, blob: Blob, below: list[str], diff_id: str, label: str) -> tuple[str, str]:
-        """Verify one layer, keep its blob, unpack it above the chain IDs `below` unless that was done.
+        """Verify one layer, keep its blob, and unpack it above the chain IDs `below`.
 
         `diff_id` "" accepts any. Returns the blob's digest and the diff ID.
         """

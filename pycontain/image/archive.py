@@ -1,21 +1,23 @@
 """Image archives in, candidates out: docker-archive, OCI archive, OCI layout, plain rootfs tar.
 
-Owns the documents inside (manifest.json, index.json, manifests) and which of several images is meant.
-A candidate's layers are blobs still to be read: their digests are verified in the one pass that unpacks
-them. Sources: OCI image specification (image-layout.md, manifest.md, image-index.md); docker's
-image/spec v1.2 for manifest.json.
+Owns the documents inside (manifest.json, index.json, manifests) and which of several images is
+meant. A candidate's layers are blobs still to be read: their digests are verified in the one pass
+that unpacks them. Sources: OCI image specification (image-layout.md, manifest.md,
+image-index.md); docker's image/spec v1.2 for manifest.json.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycontain.errors import InvalidError, NotFoundError, UnsupportedError, quote
 from pycontain.image import config, reference
-from pycontain.image.files import Files
-from pycontain.image.pipeline import Blob
 from pycontain.oci import codec, image
+
+if TYPE_CHECKING:
+    from pycontain.image.files import Files
+    from pycontain.image.pipeline import Blob
 
 _MAX_DEPTH = 4
 _LAYERS = (

@@ -1,4 +1,4 @@
-"""Blobs on their way into the store, the lock that keeps collectors out, and what is no longer needed.
+"""Blobs on their way into the store and out of it, and the lock that keeps the two apart.
 
 Cold half of the store. A blob gets its name only when its digest is verified.
 """
@@ -8,12 +8,16 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pycontain import trees
 from pycontain.errors import KernelError
-from pycontain.image.store import ImageStore
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from pycontain.image.store import ImageStore
 
 
 class Blobs:

@@ -15,7 +15,6 @@ import stat
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -112,8 +111,8 @@ class Tree:
 def from_host(binaries: list[str]) -> tuple[Tree, list[str]]:
     """Return the tree of an image that can run the host's `binaries`, and its default command.
 
-    A name without a slash is looked up in PATH. Brings interpreters of scripts, ELF interpreters and
-    shared libraries; a shell among them becomes /bin/sh, busybox brings its applets.
+    A name without a slash is looked up in PATH. Brings interpreters of scripts, ELF interpreters
+    and shared libraries; a shell among them becomes /bin/sh, busybox brings its applets.
     """
     if not binaries:
         raise UsageError("no program named")

@@ -1,15 +1,18 @@
 """Compressed streams in, plain chunks out: gzip, zstd, xz, bzip2, or nothing.
 
-Owns telling them apart by their first bytes and the bound on what one step may produce: a chunk of 1 MiB,
-whatever the ratio. igzip (package `isal`) is used where installed: twice as fast as zlib.
+Owns telling them apart by their first bytes and the bound on what one step may produce: a chunk
+of 1 MiB, whatever the ratio. igzip (package `isal`) is used where installed: twice as fast as
+zlib.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pycontain.errors import InvalidError, UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 CHUNK = 1 << 20
 _MAGIC = {

@@ -1,17 +1,20 @@
 """An image's configuration document, checked once where it comes in.
 
-Owns the types and ranges of what is stored; what `Env`, `User` or `WorkingDir` mean to a container is decided
-by `pycontain.spec`. Source: OCI image specification, config.md.
+Owns the types and ranges of what is stored; what `Env`, `User` or `WorkingDir` mean to a
+container is decided by `pycontain.spec`. Source: OCI image specification, config.md.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pycontain.errors import InvalidError, UnsupportedError, quote
 from pycontain.image import reference
 from pycontain.oci import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LIMIT = 4 << 20
 """Bytes of a configuration, manifest or index."""

@@ -1,7 +1,7 @@
 """What a program of this host needs to run: its ELF interpreter and shared libraries.
 
-Owns reading ELF headers and the search the dynamic linker would do; nothing is executed, unlike ldd. Sources:
-elf(5), ld.so(8).
+Owns reading ELF headers and the search the dynamic linker would do; nothing is executed, unlike
+ldd. Sources: elf(5), ld.so(8).
 """
 
 from __future__ import annotations

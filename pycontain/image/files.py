@@ -1,4 +1,4 @@
-"""The files of an image archive: members of a tar, or a layout directory; found by name, never followed out.
+"""The files of an image archive, members of a tar or of a layout directory; never followed out.
 
 Owns where a blob's bytes are. What the documents in them mean is `archive`'s business.
 """

@@ -2,10 +2,11 @@
 
 Owns what each kind of entry becomes: files, links, devices, whiteouts, attributes. `tar` parses,
 `merged` says where a path leads. Every call names one component below an open directory and follows
-no symlink; what stands in the way is removed first, so nothing is ever written through a name of the layer.
+no symlink; what stands in the way is removed first, so nothing is ever written through a name of
+the layer.
 
-Whiteouts become overlay's: `.wh.NAME` a character device 0:0, `.wh..wh..opq` an opaque attribute. They
-hide lower layers only, never what the same layer brings (OCI image specification, layer.md).
+Whiteouts become overlay's: `.wh.NAME` a character device 0:0, `.wh..wh..opq` an opaque attribute.
+They hide lower layers only, never what the same layer brings (OCI image specification, layer.md).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pycontain import trees
 from pycontain.errors import InvalidError, KernelError, quote
@@ -27,7 +28,11 @@ from pycontain.image.merged import (
     copied_xattrs,
     is_whiteout,
 )
-from pycontain.image.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pycontain.image.source import Source
 
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
@@ -62,13 +67,13 @@ def unpack(
     """Unpack the tar of `source` into the empty directory `upper`, above `lowers` (top first).
 
     `ids` is how many user ids this user namespace maps, None for all; with one, everything belongs
-    to it. Raises InvalidError for a malformed or hostile layer, KernelError when the host fails; then
-    `upper` holds a part of the layer and is the caller's to remove.
+    to it. Raises InvalidError for a malformed or hostile layer, KernelError when the host fails;
+    then `upper` holds a part of the layer and is the caller's to remove.
     """
     opened: list[int] = []
     try:
         for path in (upper, *lowers):
-            opened.append(os.open(path, trees.DIRECTORY))
+            opened.append(os.open(path, trees.DIRECTORY))  # noqa: PERF401 - closed if one fails
         view = MergedView(opened[0], opened[1:], userxattr=userxattr)
         try:
             unpacker = _Unpacker(source, view, ids)
@@ -176,7 +181,8 @@ class _Unpacker:
                     trees.write_all(fd, piece)
             else:
                 self.write_sparse(fd, entry)
-            # Writing and chown drop set-user-ID bits and capabilities: owner, mode, attributes, times.
+            # Writing and chown drop set-user-ID bits and capabilities: owner, mode, attributes,
+            # times.
             os.fchown(fd, entry.uid, entry.gid)
             os.fchmod(fd, entry.mode)
             if entry.xattrs:
@@ -354,7 +360,7 @@ class _Unpacker:
 
 
 def _is_kept(name: bytes) -> bool:
-    """Overlay reads trusted.overlay.* and user.overlay.*: with them a layer could redirect names."""
+    # Overlay reads trusted.overlay.* and user.overlay.*: with them a layer could redirect names.
     if name.startswith(b"user."):
         return not name.startswith(b"user.overlay.")
     return name in (b"security.capability", b"system.posix_acl_access", b"system.posix_acl_default")

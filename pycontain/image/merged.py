@@ -1,23 +1,27 @@
 """The merged view of a layer being unpacked and the layers below it.
 
-Owns where a path leads: `lib/x` lands in `usr/lib` when a lower layer made `lib` a symlink. The walk goes
-component by component with O_NOFOLLOW and expands symlinks itself, `..` ending at the root: the
-kernel never follows a link, so no path leads out, whatever the layer holds, with no mount and no privilege.
-What is put at the end of a path is `layer`'s business.
+Owns where a path leads: `lib/x` lands in `usr/lib` when a lower layer made `lib` a symlink. The
+walk goes component by component with O_NOFOLLOW and expands symlinks itself, `..` ending at the
+root: the kernel never follows a link, so no path leads out, whatever the layer holds, with no
+mount and no privilege. What is put at the end of a path is `layer`'s business.
 
-A directory of the view is a real directory in the upper layer, in some lower ones, or in both. Names are
-looked up from the top down; a character device 0:0 hides what is below, and so does anything that is not a
-directory, or an opaque directory (Documentation/filesystems/overlayfs.rst).
+A directory of the view is a real directory in the upper layer, in some lower ones, or in both.
+Names are looked up from the top down; a character device 0:0 hides what is below, and so does
+anything that is not a directory, or an opaque directory
+(Documentation/filesystems/overlayfs.rst).
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pycontain import trees
 from pycontain.errors import InvalidError, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 OPAQUE = "trusted.overlay.opaque"
 OPAQUE_USER = "user.overlay.opaque"

@@ -1,7 +1,7 @@
 """From what the user names to a seekable, plain file: a path, a directory, or a pipe.
 
-Owns spooling: only what cannot be read twice (a pipe, a compressed archive) is copied, into a nameless
-file of the data root.
+Owns spooling: only what cannot be read twice (a pipe, a compressed archive) is copied, into a
+nameless file of the data root.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pycontain.errors import InvalidError, KernelError, UsageError, quote
 from pycontain.image import compression
@@ -18,6 +18,9 @@ from pycontain.image.files import DOCUMENTS, DirectoryFiles, Files, TarFiles
 from pycontain.image.pipeline import Blob, Progress, spool
 from pycontain.image.source import FileSource, StreamSource
 from pycontain.image.tar import TarReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Opened:

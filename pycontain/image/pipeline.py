@@ -1,7 +1,8 @@
 """One pass over a blob: read, digest, keep, decompress, digest again, unpack; side by side.
 
-Owns the threads. One reads, hashes, copies and decompresses, one hashes the plain bytes, and the caller's
-unpacks. Reading, hashing and inflating release the GIL. At most 8 chunks of 1 MiB wait between them.
+Owns the threads. One reads, hashes, copies and decompresses, one hashes the plain bytes, and the
+caller's unpacks. Reading, hashing and inflating release the GIL. At most 8 chunks of 1 MiB wait
+between them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Progress = Callable[[int, int, str], None]
 
 
 class Blob:
-    """A range of a seekable file: `what` names it, `digest` is what it should be ("" if unknown)."""
+    """A range of a seekable file; `what` names it, `digest` is the wanted one ("" if unknown)."""
 
     __slots__ = ("digest", "fd", "offset", "size", "what")
 
@@ -104,7 +105,7 @@ class Pass:
         try:
             self._produce()
             self._queue.put(None)
-        except _Stopped:
+        except _StoppedError:
             return
         except BaseException as error:
             self._queue.put(error)
@@ -117,7 +118,7 @@ class Pass:
         with ThreadPoolExecutor(1, "digest") as pool:
             for chunk in compression.plain(self._received(digests), kind, self._blob.what):
                 if self._stopped.is_set():
-                    raise _Stopped
+                    raise _StoppedError
                 if pending is not None:
                     pending.result()
                 pending = pool.submit(plain_hash.update, chunk)
@@ -158,7 +159,7 @@ class _Digests:
             raise InvalidError(f"{what}: digest does not match: want {self.wanted}, have {found}")
 
 
-class _Stopped(Exception):
+class _StoppedError(Exception):
     """The consumer gave up."""
 
 

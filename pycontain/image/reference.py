@@ -81,7 +81,7 @@ def parse(text: str) -> Reference:
 
 
 def is_digest(text: str) -> bool:
-    """Tell whether `text` is `sha256:` or `sha512:` and the right number of lower-case hex digits."""
+    """Tell whether `text` is `sha256:` or `sha512:` and as many lower-case hex digits."""
     algorithm, _, digits = text.partition(":")
     return len(digits) == _DIGITS.get(algorithm, -1) and _HEX.issuperset(digits)
 

@@ -6,9 +6,12 @@ Owns buffering and the check that nothing ends early. Memory is one chunk, whate
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pycontain.errors import InvalidError, KernelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _BLOCK = 64 << 10
 

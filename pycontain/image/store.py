@@ -225,8 +225,8 @@ class ImageStore:
         """Untag, and remove the record with its last name; return what docker prints.
 
         `users` are (container, image ID) of every container. Blobs and snapshots stay until garbage
-        is collected. Raises NotFoundError, and ConflictError while a container uses the image or, by
-        ID and without `force`, while it has several names.
+        is collected. Raises NotFoundError, and ConflictError while a container uses the image or,
+        by ID and without `force`, while it has several names.
         """
         image = self.resolve(name)
         names = self.names().get(image.id, [])

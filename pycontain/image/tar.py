@@ -1,18 +1,22 @@
 """The tar headers of layers and archives: ustar, GNU, PAX, sparse files.
 
 Owns the format; what an entry may do is decided by whoever walks (`layer`, `archive`). Every number
-and length is hostile: digits are checked one by one, every header record is bounded by 1 MiB, and what
-is not understood is refused. Names stay bytes. Sources: POSIX pax(1); GNU tar manual, "Tar Internals"
-and "Storing Sparse Files"; star's SCHILY.xattr.
+and length is hostile: digits are checked one by one, every header record is bounded by 1 MiB, and
+what is not understood is refused. Names stay bytes. Sources: POSIX pax(1); GNU tar manual, "Tar
+Internals" and "Storing Sparse Files"; star's SCHILY.xattr.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pycontain.errors import InvalidError, quote
-from pycontain.image.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pycontain.image.source import Source
 
 BLOCK = 512
 RECORD_LIMIT = 1 << 20
@@ -32,8 +36,11 @@ _Extent = tuple[int, int]
 
 
 class Entry:
-    """One member. `size` counts the bytes stored in the archive; `extents` (offset, length) say where
-    they belong in a sparse file of `real_size` bytes, None for an ordinary file."""
+    """One member of a tar.
+
+    `size` counts the bytes stored in the archive; `extents` (offset, length) say where they belong
+    in a sparse file of `real_size` bytes, None for an ordinary file.
+    """
 
     __slots__ = (
         "extents", "gid", "link", "major", "minor", "mode", "mtime_ns", "name", "real_size", "size",
@@ -56,7 +63,7 @@ class Entry:
 
 
 class TarReader:
-    """Iterate the entries of one tar. Data of the current entry comes from `data`, or is skipped."""
+    """Iterate the entries of one tar; an entry's data comes from `data`, or is skipped."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -318,7 +325,8 @@ class TarReader:
         return int(text, 8)
 
     def _binary(self, field: bytes) -> int:
-        # GNU base-256: big-endian two's complement; bit 7 of the first byte is the mark, bit 6 the sign.
+        # GNU base-256: big-endian two's complement; bit 7 of the first byte is the mark, bit 6
+        # the sign.
         number = int.from_bytes(field, "big") - (1 << (8 * len(field) - 1))
         return number - (1 << (8 * len(field) - 1)) if field[0] & 0x40 else number
 

@@ -22,7 +22,7 @@ _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 def prepare(
     snapshots: Snapshotter, container_dir: str, chain_ids: list[str]
 ) -> list[dict[str, Any]]:
-    """Copy the layers into `container_dir`/rootfs; return the bind mount. See `Snapshotter.prepare`."""
+    """Copy the layers into `container_dir`/rootfs; return the bind mount."""
     rootfs = f"{container_dir}/rootfs"
     snapshots.root_status(chain_ids)
     layers = [snapshots.diff(chain_id) for chain_id in chain_ids]

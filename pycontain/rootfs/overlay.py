@@ -1,9 +1,9 @@
 """A rootfs by overlayfs: lower directories, upper and work per container.
 
 Owns the mount's options. Nothing is mounted here: the container's first process mounts it in its
-own namespace. mount(2) takes one page of options, and 127 layers by full path need 12 kB: when they do
-not fit, the lower directories become short names relative to the mount's `cwd`, the directory the
-mounting process must be in. Source: Documentation/filesystems/overlayfs.rst.
+own namespace. mount(2) takes one page of options, and 127 layers by full path need 12 kB: when
+they do not fit, the lower directories become short names relative to the mount's `cwd`, the
+directory the mounting process must be in. Source: Documentation/filesystems/overlayfs.rst.
 """
 
 from __future__ import annotations

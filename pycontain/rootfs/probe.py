@@ -1,7 +1,7 @@
 """Which way to a rootfs this data root offers: found out by mounting an overlay once.
 
-Owns the words in `snapshots/driver` (see `snapshotter`). The kernel version tells little: the data root's
-file system, a user namespace, or a container around us may each forbid overlay.
+Owns the words in `snapshots/driver` (see `snapshotter`). The kernel version tells little: the
+data root's file system, a user namespace, or a container around us may each forbid overlay.
 """
 
 from __future__ import annotations

@@ -37,8 +37,9 @@ class Snapshotter:
 
         `chain_ids` go from the lowest layer to the top. Each mount is a dict like one of OCI's
         `mounts` with destination "" (the rootfs itself). An overlay of many layers also has `cwd`:
-        the directory to be in while mounting, since its `lowerdir` holds relative paths. `volatile` gives up durability (--rm).
-        Raises NotFoundError when a snapshot is missing, KernelError.
+        the directory to be in while mounting, since its `lowerdir` holds relative paths.
+        `volatile` gives up durability (--rm). Raises NotFoundError when a snapshot is missing,
+        KernelError.
         """
         driver = self.driver()
         if driver.startswith("copy"):

@@ -1,20 +1,24 @@
-"""How a snapshot comes to be and goes: staged aside, committed by rename, swept when nothing needs it.
+"""How a snapshot comes and goes: staged aside, committed by rename, swept when nothing needs it.
 
-Cold half of the snapshotter. Two loaders of one layer each unpack into a stage of their own; the first
-rename wins and the other is thrown away, so neither waits.
+Cold half of the snapshotter. Two loaders of one layer each unpack into a stage of their own; the
+first rename wins and the other is thrown away, so neither waits.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pycontain import trees
 from pycontain.errors import KernelError
 from pycontain.rootfs.overlay import SHORT
-from pycontain.rootfs.snapshotter import Snapshotter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from pycontain.rootfs.snapshotter import Snapshotter
 
 _PREFIX = ".tmp-"
 

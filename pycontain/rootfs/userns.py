@@ -1,7 +1,7 @@
 """Work in a user namespace, for an ordinary user's files that belong to subordinate ids.
 
-Owns which ids are mapped and how a function is run there. A container's own user namespace takes the same
-maps from `id_maps`. Sources: user_namespaces(7), newuidmap(1), subuid(5).
+Owns which ids are mapped and how a function is run there. A container's own user namespace takes
+the same maps from `id_maps`. Sources: user_namespaces(7), newuidmap(1), subuid(5).
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import os
 import shutil
 import subprocess
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pycontain import errors
 from pycontain.errors import KernelError, PycontainError, UnsupportedError
 from pycontain.oci import codec
 from pycontain.syscalls import kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _NEWUSER = 0x1000_0000
 _RESULT_LIMIT = 64 << 20
@@ -77,7 +80,8 @@ def run(function: Callable[..., object], *arguments: object) -> object:
     """Call `function(*arguments)` as root of a new user namespace; return its result.
 
     It runs in a forked child, so only its result comes back, which must be plain JSON data. A
-    PycontainError is raised here again. Raises UnsupportedError where user namespaces are forbidden.
+    PycontainError is raised here again. Raises UnsupportedError where user namespaces are
+    forbidden.
     """
     ready, ready_child = os.pipe()
     go_child, go = os.pipe()
@@ -135,11 +139,15 @@ def _write_maps(pid: int, maps: Maps) -> None:
     # Without a helper the kernel wants setgroups(2) given up first.
     for name, text in (
         ("setgroups", "deny"),
-        ("uid_map", "%d %d %d" % maps.uids[0]),
-        ("gid_map", "%d %d %d" % maps.gids[0]),
+        ("uid_map", _line(maps.uids[0])),
+        ("gid_map", _line(maps.gids[0])),
     ):
         with open(f"/proc/{pid}/{name}", "w", encoding="ascii") as file:
             file.write(text)
+
+
+def _line(row: IdMap) -> str:
+    return " ".join(map(str, row))
 
 
 def _child(

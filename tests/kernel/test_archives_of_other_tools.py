@@ -6,15 +6,19 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hostile import directory, file, hardlink, symlink
 from imagefiles import listing, mounted, simple
 
 from pycontain.engine import unpack
-from pycontain.image.store import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pycontain.image.store import Image
 
 pytestmark = pytest.mark.root
 
@@ -86,8 +90,9 @@ def load(tmp_path: Path, source: Path) -> tuple[str, dict[str, tuple[object, ...
 
 
 @pytest.mark.parametrize(
-    ("transport", "name"), [("docker-archive", "docker.io/library/app:1"), ("oci-archive", "app:1"), ("oci", "app:1")]
-)  # fmt: skip
+    ("transport", "name"),
+    [("docker-archive", "docker.io/library/app:1"), ("oci-archive", "app:1"), ("oci", "app:1")],
+)
 def test_what_skopeo_copies(
     tmp_path: Path, layout: Path, expected: object, transport: str, name: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""kill -9 at any moment of load or removal: the image is absent or whole, and the next command cleans up."""
+"""Killed at any moment of load or removal: the image is absent or whole, the rest cleaned up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hostile import directory, docker_archive, file, layer, symlink
@@ -16,6 +16,9 @@ from imagefiles import listing, mounted
 from pycontain.engine import unpack
 from pycontain.errors import NotFoundError
 from pycontain.image.store import ImageStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.root
 

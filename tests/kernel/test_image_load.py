@@ -8,8 +8,7 @@ import json
 import os
 import stat
 import subprocess
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hostile import device, directory, docker_archive, file, hardlink, layer, symlink
@@ -18,6 +17,9 @@ from imagefiles import CONFIG, LAYER, Layout, digest, image_config, listing, mou
 from pycontain.engine import unpack
 from pycontain.errors import InvalidError, KernelError, NotFoundError, PycontainError, UsageError
 from pycontain.image.store import ImageStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.root
 
@@ -92,7 +94,8 @@ def test_an_oci_layout_is_loaded(root: Path, tmp_path: Path, form: str) -> None:
 def test_a_compressed_archive_is_loaded_from_a_pipe(root: Path, tmp_path: Path, tool: str) -> None:
     archive = simple().archive(tmp_path / "a.tar")
     packed = subprocess.run([tool, "-c", archive], check=True, capture_output=True).stdout
-    code = "import sys; from pycontain.engine import unpack; print(unpack.load(sys.argv[1], '-')[0].name)"
+    code = "import sys; from pycontain.engine import unpack as u; "
+    code += "print(u.load(sys.argv[1], '-')[0].name)"
     argv = [os.sys.executable, "-c", code, str(root)]  # type: ignore[attr-defined]
     done = subprocess.run(argv, input=packed, capture_output=True, check=True)
     assert done.stdout == b"test:latest\n"
@@ -291,10 +294,22 @@ def test_a_hostile_tag_is_refused(root: Path, tmp_path: Path, tag: str) -> None:
 
 @pytest.mark.parametrize(
     "manifest",
-    [b"", b"{}", b"[]", b"[1]", b"null", b'[{"Layers":["a"]}]', b'[{"Config":1,"Layers":[]}]', b"[" * 100_000,
-     b'[{"Config":"c","Layers":[1]}]', b'[{"Config":"c","Layers":["l"],"RepoTags":"x"}]', b"\xff",
-     b'[{"Config":"none.json","Layers":[]}]', b'[{"Config":"manifest.json","Layers":[]}]'],
-)  # fmt: skip
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"[1]",
+        b"null",
+        b'[{"Layers":["a"]}]',
+        b'[{"Config":1,"Layers":[]}]',
+        b"[" * 100_000,
+        b'[{"Config":"c","Layers":[1]}]',
+        b'[{"Config":"c","Layers":["l"],"RepoTags":"x"}]',
+        b"\xff",
+        b'[{"Config":"none.json","Layers":[]}]',
+        b'[{"Config":"manifest.json","Layers":[]}]',
+    ],
+)
 def test_a_malformed_docker_manifest_is_refused(
     root: Path, tmp_path: Path, manifest: bytes
 ) -> None:
@@ -381,12 +396,23 @@ def test_a_config_nested_too_deep_or_too_large(root: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "change",
     [
-        {"rootfs": {}}, {"rootfs": None}, {"rootfs": {"diff_ids": "x"}}, {"rootfs": {"diff_ids": []}},
-        {"rootfs": {"diff_ids": ["sha256:../../x"]}}, {"rootfs": {"diff_ids": [1]}}, {"os": "windows"},
-        {"os": 1}, {"architecture": ["x"]}, {"config": []}, {"config": {"Env": "x"}}, {"config": {"Cmd": [1]}},
-        {"config": {"User": "a\0b"}}, {"config": {"Labels": {"a": 1}}}, {"config": {"Env": ["A=\0"]}},
+        {"rootfs": {}},
+        {"rootfs": None},
+        {"rootfs": {"diff_ids": "x"}},
+        {"rootfs": {"diff_ids": []}},
+        {"rootfs": {"diff_ids": ["sha256:../../x"]}},
+        {"rootfs": {"diff_ids": [1]}},
+        {"os": "windows"},
+        {"os": 1},
+        {"architecture": ["x"]},
+        {"config": []},
+        {"config": {"Env": "x"}},
+        {"config": {"Cmd": [1]}},
+        {"config": {"User": "a\0b"}},
+        {"config": {"Labels": {"a": 1}}},
+        {"config": {"Env": ["A=\0"]}},
     ],
-)  # fmt: skip
+)
 def test_a_config_of_wrong_types_is_refused(
     root: Path, tmp_path: Path, change: dict[str, Any]
 ) -> None:
@@ -491,7 +517,8 @@ def test_the_data_root_is_closed_to_other_users(root: Path, tmp_path: Path) -> N
     (image,) = unpack.load(str(root), str(simple(entries).archive(tmp_path / "a")))
     path = root / "snapshots" / image.chain_ids[0].removeprefix("sha256:") / "diff/suid"
     assert stat.S_IMODE(path.stat().st_mode) == 0o4755
-    code = "import os,sys; os.setgroups([]); os.setresgid(65534,65534,65534); os.setresuid(65534,65534,65534)"
+    code = "import os,sys; os.setgroups([]); os.setresgid(*[65534] * 3); "
+    code += "os.setresuid(*[65534] * 3)"
     code += "; sys.exit(7 if os.access(sys.argv[1], os.F_OK) else 0)"
     os.chmod(tmp_path, 0o755)
     subprocess.run([os.sys.executable, "-c", code, str(path)], check=True)  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
-"""What becomes of a layer's entries: contained, as the image specification says, above lower layers.
+"""What becomes of a layer's entries: contained, and as the image specification says.
 
-Runs as any user: entries belong to whoever runs the test, and overlay's attributes are user.overlay.*.
+Runs as any user: entries belong to whoever runs the test, and overlay's attributes are
+user.overlay.*.
 """
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hostile import Entry, device, directory, file, hardlink, layer, symlink
@@ -20,6 +21,9 @@ from pycontain import trees
 from pycontain.errors import InvalidError
 from pycontain.image import layer as layers
 from pycontain.image.source import StreamSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Stack:
@@ -310,10 +314,22 @@ def test_a_hostile_layer_is_refused_or_contained(stack: Stack, name: str) -> Non
 
 
 REFUSED = [
-    "dot dot", "dot dot inside", "hard link out", "root is a symlink", "whiteout of dot dot", "loop",
-    "whiteout of nothing", "hard link to a directory", "hard link to nothing", "file as directory",
-    "hard link to the host", "below a whiteout", "empty symlink", "long component", "hard link to itself",
-]  # fmt: skip
+    "dot dot",
+    "dot dot inside",
+    "hard link out",
+    "root is a symlink",
+    "whiteout of dot dot",
+    "loop",
+    "whiteout of nothing",
+    "hard link to a directory",
+    "hard link to nothing",
+    "file as directory",
+    "hard link to the host",
+    "below a whiteout",
+    "empty symlink",
+    "long component",
+    "hard link to itself",
+]
 
 
 @pytest.mark.parametrize("name", REFUSED)

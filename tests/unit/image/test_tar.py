@@ -1,4 +1,4 @@
-"""The tar headers: what tarfile and GNU tar write is read; what is malformed is refused in words."""
+"""Tar headers: what tarfile and GNU tar write is read, what is malformed is refused in words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import shutil
 import subprocess
 import tarfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hostile import directory, file, hardlink, layer, symlink
@@ -16,6 +16,9 @@ from hypothesis import strategies as st
 from pycontain.errors import InvalidError
 from pycontain.image.source import StreamSource
 from pycontain.image.tar import Entry, TarReader
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def entries(content: bytes, step: int = 1000) -> list[tuple[Entry, bytes]]:
@@ -76,7 +79,7 @@ def test_every_format_tarfile_writes_is_read(form: int) -> None:
     found = entries(tar)
     names = [(e.name, chr(e.type), e.link, len(data)) for e, data in found]
     assert names == [
-        (b"d/" if form != tarfile.PAX_FORMAT else b"d/", "5", b"", 0),
+        (b"d/", "5", b"", 0),
         (b"d/f", "0", b"", 1000),
         (b"s", "2", b"../target", 0),
         (b"h", "1", b"d/f", 0),
@@ -139,7 +142,7 @@ def test_base_256_numbers_are_read() -> None:
         header(kind=b"M"),
         header(kind=b"4", major=b"7777777"),
         pax(record(b"size", b"-1")) + header(),
-        pax(record(b"size", "١".encode())) + header(),
+        pax(record(b"size", "\u0661".encode())) + header(),
         pax(record(b"size", b"9" * 30)) + header(),
         pax(record(b"uid", b"1099511627776")) + header(),
         pax(record(b"mtime", b"1e5")) + header(),
@@ -154,7 +157,7 @@ def test_base_256_numbers_are_read() -> None:
         header(size=b"1000") + b"x",
         b"\1" * 512,
     ],
-)  # fmt: skip
+)
 def test_a_malformed_header_is_refused(tar: bytes) -> None:
     with pytest.raises(InvalidError):
         entries(tar)
