@@ -94,6 +94,8 @@ HARDWARE_CPU: Rules = {
     Op.CPUID: _exit(R.CPUID),
     Op.MSR: _exit(R.MSR_WRITE),
     Op.HYPERCALL: _exit(R.VMCALL),
+    # The bare hardware round trip, as processor comparisons publish it: no handler at all.
+    Op.VM_EXIT: Rule(kind=VmExit, reason=R.VMCALL, work={"c_hw_exit": 1.0}),
     Op.HALT: _exit(R.HLT, wait="t_halt"),
 }
 TRAP_CPU: Rules = {
@@ -227,6 +229,9 @@ HARDWARE_PORTS: Rules = {
 }
 DOM0_PORTS: Rules = {
     **HARDWARE_PORTS,
+    # The device model is a process of dom0: its CPU has to switch domains first.
+    Op.PIO_USER: _exit(R.IO_INSTRUCTION, {"c_vmsw_dom0": 1.0, **USER}),
+    Op.MMIO_USER: _exit(R.EPT_VIOLATION, {"c_vmsw_dom0": 1.0, **USER, "c_mmio_decode": 1.0}),
     Op.IO_OUT: Rule(kind=VmExit, reason=R.VMCALL, work={"c_xout": 1.0}),
     Op.IO_IN: Rule(kind=VmExit, reason=R.EXTERNAL_INTERRUPT, work={"c_xin": 1.0}),
     Op.VM_SWITCH: Rule(kind=VmExit, reason=R.EXTERNAL_INTERRUPT, work={"c_vmsw_dom0": 1.0}),

@@ -7,6 +7,7 @@ notifications are operations for `components` to price; the rest is time on a ba
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,7 @@ def disk_request(
     added = wait + size_beyond_page(size) * costs[byte]
     emulation = costs["t_emul_disk"] if drivers == "emulated" else 0.0
     # Without a service constant the VMM is synchronous: its thread is held for the whole request.
-    svc = costs[service] if service else device_s + wait
+    svc = costs[service] if service else device_s + costs["t_svc_sync"]
     return Request(
         operations=_disk_operations(drivers, path, costs, hardware, depth),
         backend_s=svc + size_beyond_page(size) * costs[byte] + emulation,
@@ -156,11 +157,14 @@ def segment(
     """Return the cost of one segment (or small packet) of `size` bytes, sent or received."""
     if drivers == "native":
         return NO_REQUEST
-    batch = min(max(depth, 1.0), BATCH)
+    # Packets of independent peers meet in one notification less often than disk requests do.
+    batch = min(math.sqrt(max(depth, 1.0)), BATCH / 2)
     interrupt = {Op.INTERRUPT: 1 / batch, Op.EOI: 1 / batch}
     if drivers == "pt":
         return Request(operations=interrupt)
     backend = _net_backend_s(profile, path, costs, hardware, size)
+    if path == "hosted" and drivers == "emulated" and hardware.year < AHCI_YEAR:
+        backend = 0.0  # the host's part runs on the same CPU: Op.HOST_SEND
     latency = round_trip_s(path, costs) / 2
     if drivers == "pv":
         operations = {Op.KICK: 1 / batch, **interrupt}
@@ -178,22 +182,24 @@ def _net_backend_s(
         case "vhost":
             cycles = costs["c_vhost_pkt"] + costs["c_vhost_byte"] * size
         case "inhyp":
-            cycles = costs["c_vhost_pkt"] + costs["c_vhost_byte"] * size / 2
+            cycles = costs["c_ring_pkt"] + costs["c_grant_byte"] * size / 3
         case "qemu":
             byte_s = costs[profile.userspace.get("net_byte", "b_net_qemu")]
             return hardware.seconds(costs["c_qemu_net_pkt"]) + byte_s * size
-        case _:  # hosted: the host's part is Op.HOST_SEND, on the same CPU
-            cycles = 0.0
+        case _:
+            cycles = costs["c_hosted_send"] + costs["c_hosted_byte"] * size
     return hardware.seconds(cycles)
 
 
 def _nic_operations(path: str, costs: Costs, hardware: Hardware, transmit: bool) -> Operations:
-    if path == "hosted":
-        return _hosted_nic(costs, transmit)
+    if path == "hosted" and hardware.year < AHCI_YEAR:
+        return _lance(costs, transmit)
     registers = costs["n_nic_tx_regs"] if transmit else 0.5
     access = Op.MMIO_KERNEL if path == "inhyp" else Op.MMIO_USER
     if hardware.year < AHCI_YEAR:
         access = Op.PIO_KERNEL if path == "inhyp" else Op.PIO_USER
+    if path == "hosted":
+        access = Op.WORLD_SWITCH
     # Interrupt registers are shared by the packets of one coalesced interrupt.
     coalesced = 1 / 4
     return {
@@ -203,7 +209,7 @@ def _nic_operations(path: str, costs: Costs, hardware: Hardware, transmit: bool)
     }
 
 
-def _hosted_nic(costs: Costs, transmit: bool) -> Operations:
+def _lance(costs: Costs, transmit: bool) -> Operations:
     """Return the accesses of one packet of an emulated Lance under a hosted VMM (SUG01 table 1)."""
     scale = costs["k_hosted_tx"] if transmit else costs["k_hosted_rx"]
     return {

@@ -33,6 +33,7 @@ class Op(StrEnum):
     CPUID = "cpuid"
     HALT = "halt"
     HYPERCALL = "hypercall"
+    VM_EXIT = "vm_exit"
     IRQCHIP = "irqchip"
     PORT = "port"
     PIO_KERNEL = "pio_kernel"

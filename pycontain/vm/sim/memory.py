@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pycontain.vm.sim.profiles import Profile
 
 MIB = 2**20
+SMALL_GUEST = 256 * MIB
 DEFINITIONS = {
     "host": "what the host loses to the guest: resident guest memory, VMM and tables, less sharing",
     "rss": "resident set of the VMM process, guest included",
@@ -30,6 +31,7 @@ IDLE = {
     "distro": "m_idle_distro",
     "tinyx": "m_idle_tinyx",
     "unikernel": "m_idle_unikernel",
+    "server": "m_idle_server",
     "windows": "m_idle_windows",
 }
 SHARING = {"none": "", "same": "k_share_same", "mixed": "k_share_mixed"}
@@ -85,8 +87,9 @@ def parts(profile: Profile, foot: Footprint, costs: Costs) -> dict[str, float]:
 def resident_guest(foot: Footprint, costs: Costs) -> float:
     """Return the guest memory the host has backed: kernel, struct page, working set, cache."""
     idle = foot.idle_bytes if foot.idle_bytes is not None else costs[IDLE[foot.guest]] * MIB
-    # The idle sizes of Xen guests already hold their struct pages: they were small guests.
-    pages = costs["k_struct_page"] * foot.memory_bytes if foot.guest == "minimal" else 0.0
+    # The published idle sizes of Xen guests hold the struct pages of a small guest already.
+    known = 0 if foot.guest == "minimal" else SMALL_GUEST
+    pages = costs["k_struct_page"] * max(0.0, foot.memory_bytes - known)
     touched = idle + pages + foot.working_set_bytes + foot.page_cache_bytes
     return min(foot.memory_bytes, touched)
 

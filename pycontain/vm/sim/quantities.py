@@ -24,7 +24,8 @@ T = TypeVar("T")
 SATURATED = 64
 PROTOCOL_BYTES = 52
 """IP and TCP headers with time stamps."""
-UNKNOWN_DEVICE_S = 100e-6
+UNKNOWN_DEVICE_S = 80e-6
+"""Latency of an unloaded solid-state disk, where only its rate under load is known."""
 
 
 def model(scenario: Scenario) -> Model:
@@ -76,11 +77,9 @@ def queueing(stations: list[Station], customers: int) -> float:
 def _throughput(scenario: Scenario) -> Model:
     if not scenario.is_stream:
         return _requests(scenario)
-    return (
-        _disk_stream(scenario)
-        if scenario.section("io").get("device") == "disk"
-        else _stream(scenario)
-    )
+    io = scenario.section("io")
+    disk = io.get("device") == "disk" or "request_bytes" in io or "queue_depth" in io
+    return _disk_stream(scenario) if disk else _stream(scenario)
 
 
 def _disk_stream(scenario: Scenario) -> Model:
@@ -142,7 +141,7 @@ def _stream(scenario: Scenario) -> Model:
     transmit = io.get("direction", "tx") == "tx"
 
     def stations(costs: Costs) -> list[Station]:
-        size = _segment_bytes(io, costs)
+        size = _segment_bytes(scenario, costs)
         virtual = machine.segment(costs, size, transmit=transmit)
         event_s = config.hardware.seconds(
             sum(entry.cycles for entry in machine.handle(virtual.operations, costs))
@@ -160,8 +159,12 @@ def _stream(scenario: Scenario) -> Model:
     return _rate(scenario, stations, SATURATED, [Station(name="wire", service_s=1 / native)])
 
 
-def _segment_bytes(io: dict[str, Any], costs: Costs) -> float:
-    size = costs["n_segment"]
+def _segment_bytes(scenario: Scenario, costs: Costs) -> float:
+    """Return the bytes handed over at once: merged segments, or packets where nothing merges."""
+    io, config = scenario.section("io"), scenario.configuration
+    size = costs["n_segment" if io.get("direction", "tx") == "tx" else "n_segment_rx"]
+    if config.net_path == "hosted" or config.driver("net") == "emulated":
+        size = min(size, costs["n_segment_mtu"])
     if "mtu" in io and size <= 1500:
         size = io["mtu"] - PROTOCOL_BYTES
     return float(min(size, io.get("packet_bytes", size)))

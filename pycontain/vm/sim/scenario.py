@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MICRO_S = 1e-3
 """A native time below this is a loop of one operation: caches stay warm."""
 
+DISK_VCPUS = 4
+"""vCPUs of a disk benchmark that does not say: fio with several jobs."""
+
 DEFAULT_MEMORY = 512 * 2**20
 GROUPS = {
     "time": "micro",
@@ -191,6 +194,8 @@ def _configuration(
     found = _profile(section)
     path = section.get("io_path")
     default_cpus = max(1, round(document.get("native", {}).get("cpus", 1)))
+    if document["quantity"] == "iops":
+        default_cpus = max(default_cpus, DISK_VCPUS)
     timed = document["quantity"] == "time"
     return Configuration(
         profile=found,
@@ -225,7 +230,7 @@ def _trace(
         t_sys_s=cpu_s - user_s,
         wall_s=wall_s,
         class_tags=tags,
-        concurrency=io.get("concurrency", 1),
+        concurrency=io.get("concurrency", workloads.concurrency_of(kind) if kind else 1),
         queue_depth=io.get("queue_depth", 1),
         name=document["name"],
         **{**guesses, **events},

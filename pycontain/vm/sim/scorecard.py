@@ -6,6 +6,7 @@ Owns the text and the command behind scripts/validate-sim; the scores are `valid
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,4 +125,9 @@ def _rows(title: str, rows: Sequence[Row]) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; the descriptor must not be flushed again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)

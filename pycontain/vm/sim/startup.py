@@ -114,7 +114,8 @@ def _container(boot: Boot, costs: Costs) -> dict[str, float]:
 def _machine(profile: Profile, boot: Boot, costs: Costs, hardware: Hardware) -> dict[str, float]:
     startup = profile.startup
     firmware = FIRMWARES[boot.firmware or startup["firmware"]]
-    decompress = FORMATS[boot.kernel_format or startup["format"]]
+    packed = "vmlinux" if boot.kernel == "unikernel" else startup["format"]
+    decompress = FORMATS[boot.kernel_format or packed]
     parts = {
         "vmm": _vmm(profile, boot, costs) if boot.since == "exec" else 0.0,
         "network": costs[startup.get("net", "t_net")] if boot.network else 0.0,
@@ -138,7 +139,8 @@ def _vmm(profile: Profile, boot: Boot, costs: Costs) -> float:
     if toolstack in ("xl", "xapi"):
         seconds += boot.devices * costs["t_xl_device"]
         seconds += boot.image_bytes / 2**20 * costs["t_xl_per_mb"]
-        seconds += boot.running_guests * costs["t_xs_guest"]
+        slowing = costs["t_xs_guest"] + boot.devices * costs["t_xs_device"]
+        seconds += boot.running_guests * slowing
     if boot.configuration == "file" and profile.name == "firecracker":
         seconds += costs["t_config_file"]
     return seconds

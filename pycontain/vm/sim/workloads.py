@@ -33,6 +33,11 @@ def system_share(name: str) -> float:
     return float(_class(name)["sys"])
 
 
+def concurrency_of(name: str) -> int:
+    """Return how many requests of the class are in flight under its usual load."""
+    return int(_class(name).get("concurrency", 1))
+
+
 def tags_of(name: str) -> tuple[str, ...]:
     """Return the class tags of a workload class."""
     return tuple(_class(name)["tags"])
