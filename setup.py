@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import importlib.util
 import os
+import platform
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 from setuptools import Extension, setup  # isort: skip
 from distutils.command.build_scripts import build_scripts  # setuptools' own, once it is imported
 
+from setuptools import Command
 from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).resolve().parent
@@ -18,7 +23,7 @@ WITHOUT_LIBC = ("guest_init", "init", "monitor", "stub")
 PROGRAM_FLAGS = [
     "-Os", "-static", "-nostdlib", "-ffreestanding", "-fno-builtin", "-fno-stack-protector",
     "-fno-asynchronous-unwind-tables", "-Wall", "-Wextra", "-s", "-Wl,--build-id=none",
-    "-Wl,-z,noseparate-code", "-Wl,-z,noexecstack",
+    "-Wl,-z,noseparate-code", "-Wl,-z,noexecstack", "-Wl,-n",
 ]  # fmt: skip
 
 
@@ -40,21 +45,62 @@ class BuildNative(build_ext):
 
     def _build_program(self, source: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        compiler = os.environ.get("CC", "cc").split()
-        command = [*compiler, *self._flags(source), "-o", str(target), str(source)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True)
-        except OSError as error:
-            warn(f"{target.name} is not built: {error}")
-            return
-        if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if "error" in line]
-            warn(f"{target.name} is not built: {(lines or ['compiler failed'])[0]}")
+        reason = compile_program(os.environ.get("CC", "cc"), source, target)
+        if reason and source.stem == "stub":
+            # Without the stub a container could write to the host's interpreter.
+            target.write_bytes(prebuilt_stub(platform.machine()))
+            target.chmod(0o755)
+        if reason:
+            warn(f"{target.name} is not built: {reason}")
 
-    def _flags(self, source: Path) -> list[str]:
-        if source.stem in WITHOUT_LIBC:
-            return PROGRAM_FLAGS
-        return ["-Os", "-static", "-Wall", "-Wextra", "-s"]
+
+def compile_program(compiler: str, source: Path, target: Path) -> str:
+    """Build a static program; return why it failed, "" on success."""
+    flags = PROGRAM_FLAGS
+    if source.stem not in WITHOUT_LIBC:
+        flags = ["-Os", "-static", "-Wall", "-Wextra", "-s"]
+    command = [*compiler.split(), *flags, "-o", str(target), str(source)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        return str(error)
+    lines = [line for line in done.stderr.splitlines() if "error" in line]
+    return (lines or ["the compiler failed"])[0] if done.returncode else ""
+
+
+def prebuilt_stub(machine: str) -> bytes:
+    """Return the stub of pycontain/native/prebuilt.py for `machine`."""
+    spec = importlib.util.spec_from_file_location("prebuilt", HERE / NATIVE / "prebuilt.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.stub(machine)
+
+
+class WritePrebuilt(Command):
+    """`python setup.py prebuilt`: write pycontain/native/prebuilt.py; needs both compilers."""
+
+    user_options = ()
+
+    def initialize_options(self) -> None:
+        pass
+
+    def finalize_options(self) -> None:
+        pass
+
+    def run(self) -> None:
+        place = HERE / NATIVE / "prebuilt.py"
+        head = place.read_text().partition("STUBS = {")[0]
+        entries = ""
+        for machine in ("x86_64", "aarch64"):
+            target = HERE / NATIVE / f"stub-{machine}"
+            reason = compile_program(f"{machine}-linux-gnu-gcc", HERE / NATIVE / "stub.c", target)
+            if reason:
+                sys.exit(reason)
+            text = base64.b64encode(zlib.compress(target.read_bytes(), 9)).decode()
+            target.unlink()
+            lines = [f'        "{text[n : n + 84]}"' for n in range(0, len(text), 84)]
+            entries += f'    "{machine}": (\n' + "\n".join(lines) + "\n    ),\n"
+        place.write_text(head + "STUBS = {\n" + entries + "}\n")
 
 
 class BuildScripts(build_scripts):
@@ -88,6 +134,6 @@ setup(
             optional=True,
         )
     ],
-    cmdclass={"build_ext": BuildNative, "build_scripts": BuildScripts},
+    cmdclass={"build_ext": BuildNative, "build_scripts": BuildScripts, "prebuilt": WritePrebuilt},
     scripts=["bin/pycontain", "bin/pycontain-oci"],
 )

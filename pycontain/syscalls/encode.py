@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 
 MAGIC = 0x31637970
 HEAD = Struct("<IIiIQIIIIiiIIii")
+BASE = Struct("<Q")
+BASE_OFFSET = 16
+FDS = Struct("<ii")
+FDS_OFFSET = 40
+"""The fds of the memory file and of the pipe."""
+PROGRESS = Struct("<IIi")
+PROGRESS_OFFSET = 48
+"""State, op and errno: the report."""
+REGISTER_VALUE = Struct("<q")
 REGISTERS_OFFSET = 64
 NAME_OFFSET = 320
 HEADER_BYTES = 384

@@ -171,10 +171,11 @@ class _Shared:
         self.stack = stack
 
     def read(self, size: int) -> bytes:
-        return kernel.native.report(self.address, size)  # type: ignore[union-attr]
+        content: bytes = kernel.native.report(self.address, size)
+        return content
 
     def release(self) -> None:
-        kernel.native.release(self.address, self.stack)  # type: ignore[union-attr]
+        kernel.native.release(self.address, self.stack)
 
 
 def spawn(
@@ -241,5 +242,3 @@ def _show(program: Program, arg: Arg) -> str:
     if isinstance(arg, int):
         return str(arg) if -4096 < arg < 4096 else hex(arg & 0xFFFFFFFFFFFFFFFF)
     return repr(arg)
-
-

@@ -9,29 +9,27 @@ from __future__ import annotations
 
 from pycontain.syscalls.constants import MS_REMOUNT, NR, number
 
-try:
-    from pycontain.native import _core as native
-except ImportError:
-    native = None
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
 
     Path: TypeAlias = "str | bytes"
     Arg: TypeAlias = "int | bytes | bytearray | memoryview | None"
 
+_syscall: Callable[..., int]
+native: Any = None
+"""The extension module (native/_core.pyi), or None."""
+try:
+    from pycontain.native import _core as _built
 
-def _find_syscall() -> Callable[..., int]:
-    if native is not None:
-        return native.syscall  # type: ignore[no-any-return]
-    from pycontain.syscalls.libc import syscall
+    native = _built
+    _syscall = _built.syscall
+except ImportError:
+    from pycontain.syscalls.libc import syscall as _by_ctypes
 
-    return syscall
+    _syscall = _by_ctypes
 
-
-_syscall = _find_syscall()
 HAVE_NATIVE = native is not None
 """Whether the native module is built."""
 
@@ -61,9 +59,7 @@ def _c(path: Path) -> bytes:
 
 def openat2(dirfd: int, path: Path, flags: int, mode: int = 0, resolve: int = 0) -> int:
     """openat2(2). Add O_CLOEXEC yourself."""
-    how = (
-        flags.to_bytes(8, "little") + mode.to_bytes(8, "little") + resolve.to_bytes(8, "little")
-    )
+    how = flags.to_bytes(8, "little") + mode.to_bytes(8, "little") + resolve.to_bytes(8, "little")
     return syscall("openat2", dirfd, _c(path), how, 24, path=path)
 
 

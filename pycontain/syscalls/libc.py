@@ -1,47 +1,50 @@
-"""The system call by ctypes, for an installation without the native module.
-
-The only ctypes in the project. `syscall` has the signature of the native one.
-"""
+"""libc by ctypes, for an installation without the native module: the only ctypes in the project."""
 
 from __future__ import annotations
 
 import ctypes
 import posix
 
-_libc = ctypes.PyDLL(None, use_errno=True)
-# PyDLL keeps the interpreter lock: the fork of the Python executor returns twice from this call,
-# and the child must find the lock in its own hands.
-_libc.syscall.restype = ctypes.c_long
-_unlocked = ctypes.CDLL(None, use_errno=True)
-_unlocked.syscall.restype = ctypes.c_long
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
-
-def pointer(argument: object) -> object:
-    """Return a ctypes value for one argument: int, buffer or None."""
-    if argument is None:
-        return ctypes.c_long(0)
-    if isinstance(argument, int):
-        return ctypes.c_ulong(argument & 0xFFFFFFFFFFFFFFFF)
-    if isinstance(argument, bytes):
-        return ctypes.c_char_p(argument)
-    if isinstance(argument, memoryview | bytearray):
-        return ctypes.byref(ctypes.c_char.from_buffer(argument))
-    raise TypeError(f"a system call takes ints and buffers, not {type(argument).__name__}")
+_free = ctypes.CDLL(None, use_errno=True)
+_free.syscall.restype = ctypes.c_long
+# PyDLL keeps the interpreter lock: fork and clone return twice, and the child must find the lock
+# in its own hands.
+_locked = ctypes.PyDLL(None, use_errno=True)
+_locked.syscall.restype = ctypes.c_long
+_MASK = 0xFFFFFFFFFFFFFFFF
 
 
 def syscall(nr: int, *args: object) -> int:
-    """Enter the kernel; raise OSError on failure. The interpreter lock is released."""
-    result: int = _unlocked.syscall(ctypes.c_long(nr), *[pointer(a) for a in args])
+    """Enter the kernel, the interpreter lock released; the native module's `syscall`.
+
+    bytes-like arguments are passed as pointers, None as NULL. Raises OSError.
+    """
+    result: int = _free.syscall(ctypes.c_long(nr), *[_argument(a) for a in args])
     if result == -1:
         number = ctypes.get_errno()
         raise OSError(number, posix.strerror(number))
     return result
 
 
-def raw_syscall(nr: int, args: object) -> int:
-    """Enter the kernel with six ready numbers, keeping the lock; return -errno on failure."""
-    result: int = _libc.syscall(ctypes.c_long(nr), *args)  # type: ignore[misc]
+def raw(nr: int, *args: int) -> int:
+    """Enter the kernel with plain numbers, the lock held; return the result or -errno."""
+    result: int = _locked.syscall(ctypes.c_long(nr), *[ctypes.c_ulong(a & _MASK) for a in args])
     return -ctypes.get_errno() if result == -1 else result
+
+
+def fork() -> int:
+    """fork(3) of libc: its locks are sound in the child, Python's own handlers do not run."""
+    return int(_locked.fork())
+
+
+def leave(status: int) -> NoReturn:
+    """End the process without any exit handler."""
+    _locked._exit(status)
+    raise AssertionError("unreachable")
 
 
 def address(buffer: object) -> int:
@@ -49,6 +52,14 @@ def address(buffer: object) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))  # type: ignore[arg-type]
 
 
-def load(place: int, size: int) -> bytes:
-    """Return the memory at an address."""
-    return ctypes.string_at(place, size)
+def _argument(argument: object) -> object:
+    if argument is None:
+        return ctypes.c_ulong(0)
+    if isinstance(argument, int):
+        return ctypes.c_ulong(argument & _MASK)
+    if isinstance(argument, bytes):
+        return ctypes.c_char_p(argument)
+    view = memoryview(argument)  # type: ignore[arg-type]
+    if view.readonly:
+        return ctypes.c_char_p(bytes(view))
+    return ctypes.byref((ctypes.c_char * view.nbytes).from_buffer(view))

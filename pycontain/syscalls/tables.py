@@ -170,7 +170,8 @@ writev recvfrom sendmsg recvmsg execve ptrace rt_sigpending rt_sigtimedwait rt_s
 sigaltstack timer_create mq_notify kexec_load waitid set_robust_list get_robust_list vmsplice
 move_pages preadv pwritev rt_tgsigqueueinfo recvmmsg sendmmsg process_vm_readv process_vm_writev
 setsockopt getsockopt io_setup io_submit execveat preadv2 pwritev2
-""", X32_BIT
+""",
+    X32_BIT,
 )
 
 AARCH64 = _parse(
