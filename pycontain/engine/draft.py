@@ -35,14 +35,13 @@ if TYPE_CHECKING:
 class Draft:
     """A made container that does not run yet; the holder of `lock` is responsible for it."""
 
-    __slots__ = ("directory", "image", "lock", "origins", "record", "rootfs_mounts", "spec")
+    __slots__ = ("directory", "lock", "origins", "record", "rootfs_mounts", "spec")
 
     def __init__(
         self,
         record: Record,
         directory: str,
         lock: Lock,
-        image: Image,
         rootfs_mounts: list[dict[str, Any]],
         spec: Spec,
         origins: dict[str, str],
@@ -50,7 +49,6 @@ class Draft:
         self.record = record
         self.directory = directory
         self.lock = lock
-        self.image = image
         self.rootfs_mounts = rootfs_mounts
         self.spec = spec
         self.origins = origins
@@ -83,11 +81,12 @@ class Maker:
         lock = self._claim(record, options)
         directory = self._make_directory(record)
         rootfs_mounts = self._make_rootfs(directory, image, options)
+        record.rootfs_mounts = rootfs_mounts
         host = self._facts(options, image, record, directory)
         spec, origins = builder.build(options, image.config, command, host)
         record.command = spec["process"]["args"]
         self._remember(record, directory, spec, options)
-        return Draft(record, directory, lock, image, rootfs_mounts, spec, origins)
+        return Draft(record, directory, lock, rootfs_mounts, spec, origins)
 
     def _claim(self, record: Record, options: RunOptions) -> Lock:
         """Take the lock and the name; a random name that is taken is replaced by another."""

@@ -95,7 +95,7 @@ class Engine:
         try:
             container, init, console = self.launch(draft, timeline=timeline)
         except BaseException as error:
-            self._abandon(draft, error)
+            self.abandon(draft, error)
             raise
         outcome = Outcome(foreground.attend(init.pidfd, console))
         self.finish(record, draft.lock, container, outcome, started)
@@ -145,14 +145,18 @@ class Engine:
             self.store.save_exit(record.id, exit_of(outcome, started))
         lock.release()
 
-    def _abandon(self, draft: Draft, error: BaseException) -> None:
-        """A start failed: --rm leaves nothing, otherwise the container stays and knows why."""
+    def abandon(self, draft: Draft, error: BaseException, *, keep: bool = False) -> None:
+        """A start failed: --rm leaves nothing; else the container stays and knows why.
+
+        `keep` is for one that existed before, whatever the failure.
+        """
         record = draft.record
-        if record.auto_remove or not isinstance(error, PycontainError):
+        if record.auto_remove or not (keep or isinstance(error, PycontainError)):
             removal.remove(self.store, record, draft.lock, volumes=True)
             return
-        end = Exit(error.exit_status, time.time(), time.time())
-        end.error = str(error)
+        end = Exit(125, time.time(), time.time())
+        if isinstance(error, PycontainError):
+            end.status, end.error = error.exit_status, str(error)
         self.store.save_exit(record.id, end)
         draft.lock.release()
 
@@ -318,14 +322,6 @@ class Engine:
         except (ConflictError, NotFoundError):
             return
         self._settle(record)
-
-    # starting what was made before
-
-    def drafted(self, word: str) -> Draft:
-        """Take an existing container that does not run, ready to start again."""
-        from pycontain.engine.restart import redraft
-
-        return redraft(self, word)
 
 
 def exit_of(outcome: Outcome, started: float) -> Exit:

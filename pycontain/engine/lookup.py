@@ -88,6 +88,40 @@ class Layers:
             here = step
         return here
 
+    # what `find` found: the top layer's entry is the one that shows
+
+    def status(self, place: Place) -> posix.stat_result:
+        """Return the status of a place, of a link itself."""
+        return posix.lstat(place[0] or ".", dir_fd=self._fds[place[1][0]])
+
+    def readlink(self, place: Place) -> str:
+        """Return where a link leads."""
+        return posix.readlink(place[0], dir_fd=self._fds[place[1][0]])
+
+    def open(self, place: Place, flags: int) -> int:
+        """Open a file; a link is an error."""
+        flags |= posix.O_NOFOLLOW | posix.O_CLOEXEC
+        return posix.open(place[0], flags, dir_fd=self._fds[place[1][0]])
+
+    def names(self, place: Place) -> list[str]:
+        """Return the names in a directory, of all layers; some may be hidden (see `child`)."""
+        found: dict[str, None] = {}
+        for layer in place[1]:
+            fd = posix.open(place[0] or ".", trees.DIRECTORY, dir_fd=self._fds[layer])
+            try:
+                found.update(dict.fromkeys(posix.listdir(fd)))
+            finally:
+                posix.close(fd)
+        return list(found)
+
+    def child(self, place: Place, name: str) -> Place | None:
+        """Return the place of a name in a directory, a link as itself; None when it is hidden."""
+        step = self._step(place, name)
+        if not isinstance(step, str):
+            return step
+        path = f"{place[0]}/{name}" if place[0] else name
+        return path, [layer for layer in place[1] if self._lstat(path, layer) is not None]
+
     def _step(self, here: Place, name: str) -> Place | str | None:
         """Return the place of `name` in `here`, the target if it is a link, None if there is none."""
         path = f"{here[0]}/{name}" if here[0] else name

@@ -40,7 +40,7 @@ class Record:
     __slots__ = (
         "auto_remove", "cgroup_manager", "chain_ids", "command", "created", "hostname", "id", "image",
         "image_id", "joins", "labels", "log_driver", "log_opts", "mounts", "name", "network",
-        "open_stdin", "restart", "stop_signal", "stop_timeout", "tty", "volumes",
+        "open_stdin", "restart", "rootfs_mounts", "stop_signal", "stop_timeout", "tty", "volumes",
     )  # fmt: skip
 
     def __init__(self, identity: str, name: str) -> None:
@@ -49,6 +49,7 @@ class Record:
         self.image = ""
         self.image_id = ""
         self.chain_ids: list[str] = []
+        self.rootfs_mounts: list[dict[str, Any]] = []
         self.command: list[str] = []
         self.created = time.time()
         self.hostname = ""

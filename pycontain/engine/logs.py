@@ -1,0 +1,173 @@
+"""The log of a detached container: docker's json-file, one JSON object a line.
+
+    {"log":"text\\n","stream":"stdout","time":"2026-01-02T03:04:05.000000000Z"}
+
+Written by the monitor, read by `logs`. With `max-size` the file is renamed to log.json.1 … and begun
+again, `max-file` of them are kept. Text that is not UTF-8 is kept by escaping its bytes.
+"""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from pycontain import trees
+from pycontain.engine.clock import format_time
+from pycontain.errors import KernelError
+from pycontain.oci import codec
+from pycontain.spec.values import natural, size_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = "log.json"
+LINE_LIMIT = 16384
+"""Bytes of one entry; a longer line is split, as docker does."""
+_CHUNK = 65536
+
+
+class Log:
+    """The log while it is written."""
+
+    __slots__ = ("_directory", "_fd", "_most_bytes", "_most_files", "_parts", "_size")
+
+    def __init__(self, directory: str, driver: str, options: dict[str, str]) -> None:
+        self._directory = directory
+        self._most_bytes = size_bytes(options.get("max-size", "0"), "max-size")
+        self._most_files = max(1, natural(options.get("max-file", "1"), "max-file"))
+        self._parts: dict[str, bytes] = {}
+        self._fd = self._open() if driver != "none" else -1
+
+    def _open(self) -> int:
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC
+        try:
+            fd = posix.open(f"{self._directory}/{NAME}", flags, 0o600)
+        except OSError as error:
+            raise KernelError("open log", self._directory, error) from None
+        self._size = posix.fstat(fd).st_size
+        return fd
+
+    def copy(self, fd: int, stream: str) -> bool:
+        """Take what is readable from a stream; False at its end."""
+        try:
+            data = posix.read(fd, _CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            # EIO: nobody holds the other side of the terminal.
+            data = b""
+        if not data:
+            self._take(stream, b"", ended=True)
+            return False
+        self._take(stream, data, ended=False)
+        return True
+
+    def _take(self, stream: str, data: bytes, *, ended: bool) -> None:
+        lines = (self._parts.pop(stream, b"") + data).split(b"\n")
+        rest = lines.pop()
+        for line in lines:
+            self._write(stream, line + b"\n")
+        while len(rest) > LINE_LIMIT or (ended and rest):
+            self._write(stream, rest[:LINE_LIMIT])
+            rest = rest[LINE_LIMIT:]
+        if rest:
+            self._parts[stream] = rest
+
+    def _write(self, stream: str, line: bytes) -> None:
+        if self._fd < 0:
+            return
+        text = line.decode("utf-8", "backslashreplace")
+        entry = {"log": text, "stream": stream, "time": format_time(time.time())}
+        content = codec.dumps(entry) + b"\n"
+        if self._most_bytes and self._size and self._size + len(content) > self._most_bytes:
+            self._rotate()
+        try:
+            trees.write_all(self._fd, content)
+            self._size += len(content)
+        except OSError:
+            # The disk is full: the container must not stop for it; the line is lost.
+            return
+
+    def _rotate(self) -> None:
+        posix.close(self._fd)
+        path = f"{self._directory}/{NAME}"
+        for number in range(self._most_files - 1, 0, -1):
+            older = path if number == 1 else f"{path}.{number - 1}"
+            try:
+                posix.rename(older, f"{path}.{number}")
+            except FileNotFoundError:
+                continue
+        if self._most_files == 1:
+            posix.unlink(path)
+        self._fd = self._open()
+
+    def close(self) -> None:
+        """Write what is left of unfinished lines and close the file."""
+        for stream in list(self._parts):
+            self._take(stream, b"", ended=True)
+        if self._fd >= 0:
+            posix.close(self._fd)
+            self._fd = -1
+
+
+class Entry:
+    """One entry of a log."""
+
+    __slots__ = ("stream", "text", "time")
+
+    def __init__(self, text: str, stream: str, when: str) -> None:
+        self.text = text
+        self.stream = stream
+        self.time = when
+
+
+class Reader:
+    """Reads a log's entries, older files first, and goes on where it stopped."""
+
+    __slots__ = ("_directory", "_inode", "_offset", "_rest")
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._inode = self._offset = 0
+        self._rest = b""
+
+    def older(self) -> Iterator[Entry]:
+        """Yield the entries of rotated files."""
+        path = f"{self._directory}/{NAME}"
+        numbers = [
+            int(name.rpartition(".")[2])
+            for name in posix.listdir(self._directory)
+            if name.startswith(NAME + ".") and name.rpartition(".")[2].isdecimal()
+        ]
+        for number in sorted(numbers, reverse=True):
+            for line in trees.read_file(f"{path}.{number}", 1 << 30).split(b"\n"):
+                yield from _entry(line)
+
+    def more(self) -> Iterator[Entry]:
+        """Yield the entries written since the last call."""
+        try:
+            fd = posix.open(f"{self._directory}/{NAME}", posix.O_RDONLY | posix.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            inode = posix.fstat(fd).st_ino
+            if inode != self._inode:
+                self._inode, self._offset, self._rest = inode, 0, b""
+            while data := posix.pread(fd, _CHUNK, self._offset):
+                self._offset += len(data)
+                lines = (self._rest + data).split(b"\n")
+                self._rest = lines.pop()
+                for line in lines:
+                    yield from _entry(line)
+        finally:
+            posix.close(fd)
+
+
+def _entry(line: bytes) -> Iterator[Entry]:
+    if not line:
+        return
+    document = codec.load_object(line, "log entry", lone_surrogates=True)
+    yield Entry(
+        str(document.get("log", "")), str(document.get("stream", "")), str(document.get("time", ""))
+    )
