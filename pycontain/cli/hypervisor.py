@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pycontain.errors import UnsupportedError, UsageError
+from pycontain.errors import UsageError
 from pycontain.vm.sim import render
-from pycontain.vm.sim.constants import load_constants
-from pycontain.vm.sim.hardware import DEFAULT_CLASS, hardware
+from pycontain.vm.sim.constants import Constants, load_constants
+from pycontain.vm.sim.hardware import DEFAULT_CLASS, Hardware, hardware, host
 from pycontain.vm.sim.predict import answer, predict
 from pycontain.vm.sim.profiles import PATHS, TECHNIQUES, profile, profiles
 from pycontain.vm.sim.scenario import load_scenario
-from pycontain.vm.sim.trace import WorkloadTrace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pycontain.vm.sim.trace import WorkloadTrace
 
 FORMAT = click.option(
     "--format",
@@ -139,6 +139,8 @@ def run_command(
     """
     profile(name)
     memory_bytes = parse_size(memory)
+    chip = host()
+    constants = calibrated(chip)
     trace = measured(image, argv)
     found = predict(
         name,
@@ -147,6 +149,8 @@ def run_command(
         vcpus=vcpus,
         technique=technique,
         io_path=io_path,
+        chip=chip,
+        constants=constants,
         draws=draws,
     )
     if format_ == "json":
@@ -156,19 +160,31 @@ def run_command(
     _print_notes(
         [f"events counted by {trace.rung}; estimated: {', '.join(found.estimated) or 'none'}"]
     )
+    own = any(each.tag == "C" for each in constants)
+    _print_notes(["exit costs calibrated on this host" if own else "exit costs from publications"])
     _print_notes(found.notes)
 
 
 def measured(image: str, argv: Sequence[str]) -> WorkloadTrace:
     """Run the workload on this host and return its times and counts."""
-    counting = import_module("pycontain.bench.counting")
-    measure = getattr(counting, "measure", None)
-    if measure is None:
-        raise UnsupportedError("this build cannot measure a workload (no bench.counting.measure)")
-    found = measure(image, list(argv))
-    if not isinstance(found, WorkloadTrace):
-        raise UnsupportedError("bench.counting.measure gave no workload trace")
-    return found
+    from pycontain.bench.counting import measure
+
+    return measure(image, list(argv), data_root=data_root())
+
+
+def data_root() -> str:
+    """Return what --root chose, "" for the default."""
+    options = click.get_current_context().meta.get("pycontain.globals", {})
+    return str(options.get("root") or "")
+
+
+def calibrated(chip: Hardware) -> Constants:
+    """Return the constants of `chip`, with this host's own exit costs where they were measured."""
+    from pycontain.vm.sim.calibrate import load
+
+    constants = load_constants(chip.name)
+    found = load(data_root())
+    return found.constants(constants) if found else constants
 
 
 @group.command("calibrate")
@@ -191,7 +207,7 @@ def calibrate_command(runs: int, format_: str) -> None:
     from pycontain.vm.sim.calibrate import calibrate, save
 
     found = calibrate(runs=runs)
-    path = save(found)
+    path = save(found, data_root())
     if format_ == "json":
         _print_json({**found.to_json(), "file": str(path)})
     else:

@@ -19,6 +19,7 @@ from pycontain.errors import UsageError
 
 GROUPS = {
     "bench": ("pycontain.cli.bench", "bench_group"),
+    "hypervisor": ("pycontain.cli.hypervisor", "group"),
     "vm": ("pycontain.cli.bench", "vm_group"),
 }
 """Groups another module brings along: name to (module, attribute)."""

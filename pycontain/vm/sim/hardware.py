@@ -5,6 +5,7 @@ Owns data/hardware.toml. A class carries clock and features; its costs are in da
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -76,6 +77,18 @@ def hardware(
         cores=cores or found.cores,
         features=frozenset(chosen),
     )
+
+
+def host() -> Hardware:
+    """Return the default class at this host's clock and cores (x86 Linux names its clock)."""
+    clock_hz = None
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            lines = [line.partition(":")[2] for line in file if line.startswith("cpu MHz")]
+        clock_hz = max(float(line) for line in lines) * 1e6
+    except (OSError, ValueError):
+        clock_hz = None  # another architecture, or no /proc: the class's nominal clock stands
+    return hardware(clock_hz=clock_hz, cores=os.cpu_count())
 
 
 def class_of_year(year: int) -> str:

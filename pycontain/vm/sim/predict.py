@@ -21,7 +21,7 @@ from pycontain.vm.sim.estimate import (
     rounded,
     tornado,
 )
-from pycontain.vm.sim.hardware import Hardware, hardware
+from pycontain.vm.sim.hardware import Hardware, host
 from pycontain.vm.sim.machine import Configuration, Machine
 from pycontain.vm.sim.profiles import Profile, profile
 from pycontain.vm.sim.trace import WorkloadTrace, filled
@@ -144,13 +144,13 @@ def predict(
     """Predict one run of a measured workload under a profile.
 
     `trace` is per run, as measured on this host. `io_path` holds for disk and network. `chip`
-    defaults to the newest hardware class; `constants` to its own (or calibrated ones).
+    defaults to the newest hardware class at this host's clock; `constants` to that class's.
     NotFoundError names an unknown profile, UsageError a technique the hardware cannot run.
     """
     if memory_bytes < MIN_MEMORY or vcpus < 1:
         raise UsageError(f"a guest needs {MIN_MEMORY // MIB} MiB and one vCPU at least")
     found = profile(profile_name) if isinstance(profile_name, str) else profile_name
-    chip = chip or hardware()
+    chip = chip or host()
     constants = constants or load_constants(chip.name)
     whole, estimated = filled(trace)
     configuration = Configuration(
