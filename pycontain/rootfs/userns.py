@@ -142,7 +142,7 @@ def _write_maps(pid: int, maps: Maps) -> None:
         ("uid_map", _line(maps.uids[0])),
         ("gid_map", _line(maps.gids[0])),
     ):
-        with open(f"/proc/{pid}/{name}", "w", encoding="ascii") as file:
+        with open(f"/proc/{pid}/{name}", "w", encoding="utf-8") as file:
             file.write(text)
 
 
