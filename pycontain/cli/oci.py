@@ -88,15 +88,14 @@ def main(argv: Sequence[str]) -> int:
 
 def describe(error: PycontainError) -> str:
     """Return the message of `error` in the words engines look for to choose their exit status."""
-    if isinstance(error, CommandNotFoundError) and "/" not in error.target:
-        return f'exec: "{error.target}": executable file not found in $PATH'
-    if isinstance(error, CommandNotFoundError):
-        return f"exec {error.target}: no such file or directory: {error}"
-    if isinstance(error, CommandNotExecutableError):
-        return f"exec {error.target}: permission denied: {error}"
     text = str(error)
     for known in ("No such file or directory", "Permission denied"):
         text = text.replace(known, known[0].lower() + known[1:])
+    if isinstance(error, (CommandNotFoundError, CommandNotExecutableError)):
+        quoted, colon, why = text.removeprefix("execute ").partition("': ")
+        if colon and quoted.startswith("'"):
+            return f"exec {quoted[1:]}: {why}"
+        return f"exec: {text}"
     return text
 
 
@@ -158,7 +157,7 @@ def _manager(options: Any) -> str:
 
 
 def _create(context: Context, options: Any, words: list[str]) -> int:
-    with_bundle = bundle.load(options.bundle or ".", options.config)
+    with_bundle = load_bundle(context, options)
     launch = _launch_options(context, options, with_bundle.spec["process"], detached=True)
     made = container.create(
         context.root, words[0], with_bundle.path, with_bundle.spec, launch,
@@ -166,6 +165,14 @@ def _create(context: Context, options: Any, words: list[str]) -> int:
     )  # fmt: skip
     _write_pid(options, made, made.pid)
     return 0
+
+
+def load_bundle(context: Context, options: Any) -> bundle.Bundle:
+    """Return the bundle that the options name, its warnings logged."""
+    loaded = bundle.load(options.bundle or ".", options.config)
+    for note in loaded.notes:
+        context.log.warning(note)
+    return loaded
 
 
 def _start(context: Context, options: Any, words: list[str]) -> int:

@@ -29,11 +29,11 @@ COMMANDS:
 
 def version() -> str:
     """Return what --version prints, in the form dockerd and podman parse."""
-    from pycontain import __version__
+    from pycontain.cli.system import VERSION
 
     return (
-        f"pycontain-oci version {__version__}\n"
-        f"commit: v{__version__}\n"
+        f"pycontain-oci version {VERSION}\n"
+        f"commit: v{VERSION}\n"
         f"spec: {SPEC_VERSION}\n"
         "+SECCOMP +CAP +CGROUPV1 +CGROUPV2 +TIMENS +IDMAP\n"
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def run(context: Context, options: Any, words: list[str]) -> int:
     """Create and start a container; in the foreground return the status of its program."""
-    loaded = bundle.load(options.bundle or ".", options.config)
+    loaded = oci.load_bundle(context, options)
     process = loaded.spec["process"]
     launch = oci.launch_options(context, options, process, detached=options.detach)
     with Foreground() as attention:
@@ -57,7 +57,6 @@ def exec(context: Context, options: Any, words: list[str]) -> int:
     found = container.load(context.root, words[0])
     process = _process(found, options, words[1:])
     launch = oci.launch_options(context, options, process, detached=options.detach)
-    launch.sub_cgroup = options.cgroup
     with Foreground() as attention:
         near = _own_terminal(process, launch, options.detach)
         init = found.exec(process, launch, ignore_paused=options.ignore_paused)

@@ -9,7 +9,7 @@ import posix
 
 from pycontain.errors import InvalidError, KernelError
 from pycontain.oci import codec
-from pycontain.runtime import features, validate
+from pycontain.runtime import features, tolerate, validate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,15 +22,16 @@ CONFIG_LIMIT = 16 << 20
 class Bundle:
     """A bundle that was read: its absolute `path`, the valid `spec`, the `raw` bytes of the file.
 
-    root.path of the spec is absolute and without links.
+    root.path of the spec is absolute and without links; `notes` are warnings for the log.
     """
 
-    __slots__ = ("path", "raw", "spec")
+    __slots__ = ("notes", "path", "raw", "spec")
 
-    def __init__(self, path: str, spec: Spec, raw: bytes) -> None:
+    def __init__(self, path: str, spec: Spec, raw: bytes, notes: list[str]) -> None:
         self.path = path
         self.spec = spec
         self.raw = raw
+        self.notes = notes
 
 
 def load(path: str = ".", config: str = "") -> Bundle:
@@ -46,12 +47,15 @@ def load(path: str = ".", config: str = "") -> Bundle:
     root = spec["root"]["path"]
     wanted = root if root.startswith("/") else f"{directory}/{root}"
     spec["root"]["path"] = real_directory(wanted, "open rootfs")
-    return Bundle(directory, spec, raw)
+    notes = tolerate.adjust(spec)
+    return Bundle(directory, spec, raw, notes)
 
 
 def load_process(path: str) -> Process:
     """Return the process object in the file `path` (`exec --process`); raises as `load`."""
-    return validate.validate_process(codec.loads(read_document(path), path), path)
+    process = validate.validate_process(codec.loads(read_document(path), path), path)
+    tolerate.drop_unknown_capabilities(process)
+    return process
 
 
 def real_directory(path: str, action: str) -> str:

@@ -87,13 +87,18 @@ class Container:
         fails (the container is then stopped).
         """
         states.allow("start", self.id, self.status())
+        self.start_program()
+        return self.poststart()
+
+    def start_program(self) -> None:
+        """Run the startContainer hooks, then let the parked init go."""
         try:
             self._run_hooks("startContainer", states.CREATED)
         except hooks.HookError:
             self._kill_init()
             raise
-        self._release()
-        return self.poststart()
+        launch.release(self.home + states.FIFO, self.state.pid)
+        _remove_file(self.home + states.FIFO)
 
     def poststart(self) -> list[hooks.HookError]:
         """Run the poststart hooks, each of them, and return the failures.
@@ -180,35 +185,6 @@ class Container:
         if wanted:
             hooks.run(stage, wanted, states.document(self.state, status), self.state.pid)
 
-    def _release(self) -> None:
-        """Open the exec fifo, which lets the parked init go on; hear from it, remove the fifo."""
-        path = self.home + states.FIFO
-        try:
-            # Blocking, this open would wait for ever for an init that died meanwhile.
-            fifo = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
-        except OSError as error:
-            raise KernelError("open exec fifo", path, error, call="open") from None
-        try:
-            pidfd = posix.pidfd_open(self.state.pid)
-        except ProcessLookupError:
-            pidfd = -1
-        try:
-            self._await_word(fifo, pidfd)
-        finally:
-            posix.close(fifo)
-            if pidfd >= 0:
-                posix.close(pidfd)
-        _remove_file(path)
-
-    def _await_word(self, fifo: int, pidfd: int) -> None:
-        poll = select.poll()
-        poll.register(fifo, select.POLLIN)
-        if pidfd >= 0:
-            poll.register(pidfd, select.POLLIN)
-            poll.poll()
-        if not posix.read(fifo, 1):
-            raise ConflictError(f"container {self.id}: its init process has died")
-
     def _kill_init(self) -> None:
         if not self.state.pid:
             return
@@ -274,7 +250,15 @@ def run(
 
     poststart hooks are the caller's to run (`Container.poststart`).
     """
-    return _make(run_root, id, bundle, spec, options, manager_kind, raw, park=False)
+    if not spec.get("hooks", {}).get("startContainer"):
+        return _make(run_root, id, bundle, spec, options, manager_kind, raw, park=False)
+    container, init = _make(run_root, id, bundle, spec, options, manager_kind, raw, park=True)
+    try:
+        container.start_program()
+    except BaseException:
+        container.delete(force=True)
+        raise
+    return container, init
 
 
 def _make(

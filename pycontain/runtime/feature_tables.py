@@ -23,9 +23,9 @@ def mount_options() -> list[str]:
 
 def capabilities() -> list[str]:
     """Return the names of the capabilities we know, sorted by name."""
-    from pycontain.runtime.capabilities import BITS
+    from pycontain.runtime.capabilities import NAMES
 
-    return sorted(BITS)
+    return sorted(NAMES)
 
 
 def seccomp() -> dict[str, object]:

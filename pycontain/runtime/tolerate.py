@@ -1,0 +1,118 @@
+"""What a bundle leaves open or gets wrong and runc puts right: adjusted once, at the edge.
+
+Owns the device rules every container gets besides its own, the capabilities nobody knows (the
+specification wants a warning, not an error), relative mount destinations (deprecated, they count
+from the root) and the mode of a tmpfs that has none (that of the directory it covers). The engine's
+own specs never come here: they are complete.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from pycontain.runtime.capabilities import NUMBERS
+from pycontain.syscalls import constants, kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontain.oci.runtime import DeviceRule, Process, Spec
+
+_DENY_ALL: DeviceRule = {"allow": False, "access": "rwm"}
+
+
+def _allow(kind: str, major: int, minor: int, access: str = "rwm") -> DeviceRule:
+    return {"allow": True, "type": kind, "major": major, "minor": minor, "access": access}
+
+
+# config-linux.md "Default Devices" and the terminals; making a node (m) harms nobody, opening does.
+STANDARD_DEVICES = [
+    _allow("c", -1, -1, "m"),
+    _allow("b", -1, -1, "m"),
+    _allow("c", 1, 3),
+    _allow("c", 1, 5),
+    _allow("c", 1, 7),
+    _allow("c", 1, 8),
+    _allow("c", 1, 9),
+    _allow("c", 5, 0),
+    _allow("c", 5, 1),
+    _allow("c", 5, 2),
+    _allow("c", 136, -1),
+]
+
+
+def adjust(spec: Spec) -> list[str]:
+    """Put `spec`, whose root.path is absolute, right in place; return warnings for its author."""
+    notes = drop_unknown_capabilities(spec["process"])
+    for index, mount in enumerate(spec.get("mounts", [])):
+        if not mount["destination"].startswith("/"):
+            notes.append(f"mounts[{index}].destination is relative, which is deprecated")
+            mount["destination"] = "/" + mount["destination"]
+    _guard_devices(spec)
+    _give_modes(spec)
+    return notes
+
+
+def drop_unknown_capabilities(process: Process) -> list[str]:
+    """Remove capabilities that have no number yet; return a warning when there were any."""
+    unknown: list[str] = []
+    sets: dict[str, list[str]] = process.get("capabilities", {})  # type: ignore[assignment]
+    for which, names in sets.items():
+        known = [name for name in names if name in NUMBERS]
+        if len(known) != len(names):
+            unknown.extend(name for name in names if name not in NUMBERS and name not in unknown)
+            sets[which] = known
+    if not unknown:
+        return []
+    return [f"ignoring unknown or unavailable capabilities: {unknown}"]
+
+
+def _give_modes(spec: Spec) -> None:
+    covered: list[str] = []
+    for mount in spec.get("mounts", []):
+        place = mount["destination"].rstrip("/") + "/"
+        if mount.get("type") == "tmpfs" and not place.startswith(tuple(covered)):
+            options = mount.get("options", [])
+            if not any(option.startswith("mode=") for option in options):
+                mode = _mode_inside(spec["root"]["path"], place)
+                mount["options"] = [*options, f"mode={mode:o}"] if mode >= 0 else options
+        covered.append(place)
+
+
+def _mode_inside(root: str, place: str) -> int:
+    """Return the mode of a directory inside the root file system, -1 when it is not there."""
+    flags = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+    top = posix.open(root, flags)
+    try:
+        inside = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_MAGICLINKS
+        fd = kernel.openat2(top, place.strip("/") or ".", flags, 0, inside)
+    except OSError:
+        return -1
+    finally:
+        posix.close(top)
+    try:
+        return posix.fstat(fd).st_mode & 0o7777
+    finally:
+        posix.close(fd)
+
+
+def _guard_devices(spec: Spec) -> None:
+    linux = spec.setdefault("linux", {})
+    rules = linux.get("resources", {}).get("devices", [])
+    if rules and _allows_all(rules[-1]):
+        return
+    if not rules:
+        if posix.geteuid() != 0 or not _in_first_user_namespace():
+            return
+        rules = [_DENY_ALL]
+    linux.setdefault("resources", {})["devices"] = [*rules, *STANDARD_DEVICES]
+
+
+def _allows_all(rule: DeviceRule) -> bool:
+    every = rule.get("major", -1) < 0 and rule.get("minor", -1) < 0
+    return rule.get("allow", False) and rule.get("type", "a") in ("a", "") and every
+
+
+def _in_first_user_namespace() -> bool:
+    from pycontain.runtime.state import read_file
+
+    return read_file("/proc/self/uid_map").split() == [b"0", b"0", b"4294967295"]
