@@ -303,12 +303,14 @@ class _Search:
         place = yes
         halves = ((offset, mask & LAST, value & LAST), (offset + 4, mask >> 32, value >> 32))
         for where, bits, wanted in halves:
-            if wanted & ~bits:
-                return no
-            if bits and (self._wide or where == offset):
+            # libseccomp masks both sides, so a bit of the value outside the mask counts nothing.
+            wanted &= bits
+            if not bits:
+                continue
+            if self._wide or where == offset:
                 check = self._code.jump(bpf.JEQ, wanted, place, no)
                 place = self._code.load(where, self._code.mask(bits, check))
-            elif bits and wanted:
+            elif wanted:
                 return no
         return place
 
