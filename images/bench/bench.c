@@ -17,6 +17,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -442,6 +443,25 @@ static int run(const struct op *op, int repetitions)
     return 0;
 }
 
+static void end(int number)
+{
+    _exit(number != SIGTERM);
+}
+
+/* Hold touched memory until SIGTERM, which the first process of a PID namespace has to handle. */
+static int hold(unsigned long size)
+{
+    char *area = malloc(size);
+    if (!area || signal(SIGTERM, end) == SIG_ERR)
+        die("hold memory");
+    memset(area, 1, size);
+    __asm__ volatile("" : : "r"(area) : "memory"); /* or the compiler drops what nobody reads */
+    puts("check 1");
+    fflush(stdout);
+    for (;;)
+        pause();
+}
+
 int main(int argc, char **argv)
 {
     uint64_t first = now_ns();
@@ -452,13 +472,8 @@ int main(int argc, char **argv)
         _exit(1);
     if (!strcmp(name, "start"))
         return printf("figure first_instruction %llu ns\ncheck 1\n", (unsigned long long)first) < 0;
-    if (!strcmp(name, "touch")) { /* hold MiB of touched memory until stdin ends or a signal comes */
-        unsigned long size = strtoul(argc > 2 ? argv[2] : "1", NULL, 10) << 20;
-        memset(malloc(size), 1, size);
-        puts("check 1");
-        fflush(stdout);
-        pause();
-    }
+    if (!strcmp(name, "touch"))
+        return hold(strtoul(argc > 2 ? argv[2] : "1", NULL, 10) << 20);
     for (size_t i = 0; i < OPS; i++) {
         if (!strcmp(name, "list"))
             printf("%-10s %s\n", ops[i].name, ops[i].text);

@@ -17,6 +17,7 @@ from pycontain.bench.model import Kind, Metric, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from pycontain.bench.image import BenchImage
     from pycontain.bench.launch import Launch
@@ -63,6 +64,13 @@ class Backend(Protocol):
 
     def run(self, workload: Workload) -> Outcome:
         """Run the workload once. A failure of the arm raises PycontainError."""
+        ...
+
+    def hold(self, workload: Workload) -> AbstractContextManager[None]:
+        """Start a workload that waits, and keep it until the context is left.
+
+        Entered when the workload has printed its first line. UnsupportedError where nothing runs.
+        """
         ...
 
     def close(self) -> None:

@@ -105,7 +105,7 @@ def _measure(
             raise UnsupportedError(f"no base to compare with: native {absent.get('native', '')}")
         results.open(metadata(image, workloads, ready, absent, plan))
         status = _run(ready, workloads, plan, results)
-    _publish(results)
+    publish(results)
     return status
 
 
@@ -152,7 +152,8 @@ def metadata(
     }
 
 
-def _publish(results: Results) -> None:
+def publish(results: Results) -> None:
+    """Write every form of the report beside the samples, and print the table."""
     if not any(not sample.warmup for sample in results.samples):
         return
     for form, name in report.FILES.items():

@@ -67,8 +67,8 @@ class Setting:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-def launch_argv(setting: Setting, argv: Sequence[str], report_fd: int | str) -> list[str]:
-    """Return the command line of the stopwatch."""
+def launch_argv(setting: Setting, argv: Sequence[str], report_fd: int | str = "") -> list[str]:
+    """Return the command line of the stopwatch; without `report_fd` it only starts and waits."""
     options: list[str] = ["-2"] if setting.unified_cgroups else []
     for flag, value in (("-c", setting.cpuset), ("-r", setting.root), ("-d", setting.cwd)):
         options += [flag, value] if value else []
@@ -77,7 +77,8 @@ def launch_argv(setting: Setting, argv: Sequence[str], report_fd: int | str) -> 
     for flag, values in (("-p", setting.join), ("-e", setting.events)):
         for value in values:
             options += [flag, value]
-    return [str(launcher()), *options, "-o", str(report_fd), "--", *argv]
+    report = ["-o", str(report_fd)] if report_fd != "" else []
+    return [str(launcher()), *options, *report, "--", *argv]
 
 
 def launch(argv: Sequence[str], setting: Setting, timeout_s: float) -> Launch:

@@ -7,9 +7,12 @@ a shared page once for each. Guest page cache is inside QEMU's PSS; the host's i
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 PROC = Path("/proc")
+WATCHERS = frozenset(("conmon", "containerd-shim"))
+OURS = ("bench_launch",)
 DEFINITION = "PSS of every process of the arm (/proc/PID/smaps_rollup)"
 
 
@@ -28,14 +31,92 @@ def _pss(path: Path) -> int:
 
 def descendants(pid: int, proc: Path = PROC) -> list[int]:
     """Return `pid` and every process below it."""
+    return _below([pid], _children(proc))
+
+
+def _children(proc: Path) -> dict[int, list[int]]:
     children: dict[int, list[int]] = {}
     for entry in proc.iterdir():
         if entry.name.isdecimal() and (parent := _parent(entry)):
             children.setdefault(parent, []).append(int(entry.name))
-    found = [pid]
+    return children
+
+
+def _below(pids: list[int], children: dict[int, list[int]]) -> list[int]:
+    found = list(pids)
     for each in found:
-        found += children.get(each, [])
+        found += [child for child in children.get(each, []) if child not in found]
     return found
+
+
+def arm_processes(words: tuple[str, ...], proc: Path = PROC) -> list[int]:
+    """Return the processes of an arm.
+
+    They are those with one of `words` in their command line or environment, everything below
+    them, and what watches a container from above. The harness's own are left out.
+    """
+    marked = [
+        int(entry.name)
+        for entry in proc.iterdir()
+        if entry.name.isdecimal() and _mentions(entry, words) and int(entry.name) != os.getpid()
+    ]
+    watchers = [
+        parent
+        for pid in marked
+        if (parent := _parent(proc / str(pid))) and _name(proc / str(parent)) in WATCHERS
+    ]
+    found = _below(list(dict.fromkeys(marked + watchers)), _children(proc))
+    return [pid for pid in found if not _name(proc / str(pid)).startswith(OURS)]
+
+
+def _mentions(entry: Path, words: tuple[str, ...]) -> bool:
+    for file in ("cmdline", "environ"):
+        try:
+            text = (entry / file).read_bytes()
+        except OSError:
+            continue
+        if any(word.encode() in text for word in words):
+            return True
+    return False
+
+
+def _name(entry: Path) -> str:
+    try:
+        return (entry / "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def available_bytes(meminfo: Path = PROC / "meminfo") -> int:
+    """Return MemAvailable of the host."""
+    found = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvail"))
+    return int(found.split()[1]) << 10
+
+
+def cgroup_peak_bytes(pid: int) -> int | None:
+    """Return the peak a process's memory cgroup has seen; None in the root or this one's own."""
+    own, other = (_memory_cgroup(one) for one in ("self", str(pid)))
+    if not other or other == own:
+        return None
+    for name in ("memory.peak", "memory.max_usage_in_bytes"):
+        try:
+            return int((other / name).read_text())
+        except OSError:
+            continue
+    return None
+
+
+def _memory_cgroup(pid: str) -> Path | None:
+    try:
+        lines = (PROC / pid / "cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            return Path("/sys/fs/cgroup/memory") / path.lstrip("/")
+    unified = next((line.split(":", 2)[2] for line in lines if line.startswith("0::")), "/")
+    return Path("/sys/fs/cgroup") / unified.lstrip("/")
 
 
 def _parent(entry: Path) -> int:

@@ -77,7 +77,7 @@ def _section(workload: dict[str, Any], samples: list[Sample]) -> Section:
     ]
     order = {kind: number for number, kind in enumerate(Kind)}
     rows.sort(
-        key=lambda row: (order[row.kind], row.arm not in (NATIVE, NATIVE_AGAIN), _height(row))
+        key=lambda row: (order[row.kind], row.arm != NATIVE, row.arm != NATIVE_AGAIN, _height(row))
     )
     return Section(
         workload=workload["name"],
@@ -173,8 +173,10 @@ def _stages(samples: list[Sample]) -> dict[str, float]:
     wanted = [name for name in names if name.startswith("stage_")] or [
         name for name in ("to_command", "after_command") if name in names
     ]
+    if samples and samples[0].kind is Kind.SIMULATED and "command" in names:
+        wanted.append("command")
     return {
-        name.removeprefix("stage_"): stats.summarise(
+        ("workload" if name == "command" else name.removeprefix("stage_")): stats.summarise(
             [value for one in samples if (value := one.value(name)) is not None]
         ).median
         for name in wanted

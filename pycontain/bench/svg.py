@@ -28,6 +28,19 @@ VALUE = 150
 ROW = 26
 PLOT = WIDTH - LABEL - VALUE
 STAGE_CLASSES = 8
+MANY_DECADES = 3
+STAGE_ORDER = (
+    *("vmm", "firmware", "decompress", "kernel", "init", "command", "workload", "end"),
+    *("to_command", "after_command", "process", "runtime"),
+)
+GUEST_STAGES = {
+    "init": "kernel",
+    "ports": "init",
+    "command": "init",
+    "exited": "workload",
+    "gone": "end",
+}
+"""A guest's marks say when a stage was over; these are the names of what went on until then."""
 
 _PATTERN = (
     '<pattern id="{name}" width="6" height="6" patternUnits="userSpaceOnUse"'
@@ -56,7 +69,7 @@ class Scale:
         return LABEL + PLOT * min(max(share, 0.0), 1.0)
 
     def ticks(self) -> list[float]:
-        """Return the powers of ten inside."""
+        """Return the powers of ten inside, with their doubles and fives where they are few."""
         first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
         return [10.0**power for power in range(first, last + 1)]
 
@@ -190,14 +203,16 @@ def timeline(rows: Sequence[Row], stages: dict[str, dict[str, float]], title: st
     strips = [(row, parts) for row, parts in strips if parts]
     if not strips:
         return ""
-    names = list(dict.fromkeys(name for _, parts in strips for name in parts))
+    present = {name for _, parts in strips for name in parts}
+    names = [name for name in STAGE_ORDER if name in present]
+    names += sorted(present - set(names))
     strip_height, legend_height = 34, 20 * math.ceil(len(names) / 6) + 6
     parts = [_open(strip_height * len(strips) + legend_height, title), PATTERNS]
     for number, (row, stage_parts) in enumerate(strips):
         parts += _strip(row, stage_parts, names, strip_height * number)
     for number, name in enumerate(names):
         x, y = LABEL + 120 * (number % 6), strip_height * len(strips) + 14 + 20 * (number // 6)
-        parts.append(_rect(x, y - 9, 11, 11, f"f{number % STAGE_CLASSES}"))
+        parts.append(_rect(x, y - 9, 11, 11, _stage_class(name)))
         parts.append(_text(x + 16, y, name.replace("_", " "), "tick"))
     return "".join([*parts, "</svg>"])
 
@@ -205,11 +220,19 @@ def timeline(rows: Sequence[Row], stages: dict[str, dict[str, float]], title: st
 def lengths(kind: Kind, stages: dict[str, float]) -> dict[str, float]:
     """Return how long each stage took; a guest reports when each was reached."""
     if kind is Kind.SIMULATED or "gone" not in stages:
-        return stages
-    found, before = {}, 0.0
-    for name, at in sorted(stages.items(), key=lambda pair: pair[1]):
-        found[name], before = at - before, at
+        return {name: value for name, value in stages.items() if value > 0}
+    found: dict[str, float] = {}
+    before = 0.0
+    for mark, at in sorted(stages.items(), key=lambda pair: pair[1]):
+        name = GUEST_STAGES.get(mark, mark)
+        found[name], before = found.get(name, 0.0) + at - before, at
     return found
+
+
+def _stage_class(name: str) -> str:
+    """Return the colour of a stage: the same in every picture."""
+    known = STAGE_ORDER.index(name) if name in STAGE_ORDER else sum(name.encode())
+    return f"f{known % STAGE_CLASSES}"
 
 
 def _strip(row: Row, stages: dict[str, float], names: list[str], top: float) -> list[str]:
@@ -218,7 +241,7 @@ def _strip(row: Row, stages: dict[str, float], names: list[str], top: float) -> 
     x = float(LABEL)
     for name, length in stages.items():
         width = PLOT * length / total
-        css = f"f{names.index(name) % STAGE_CLASSES}"
+        css = _stage_class(name)
         tip = f"{name}: {figure(length, 's', digits_of(row.kind))}"
         parts.append(_rect(x, top + 5, width, 20, css, tip))
         if row.kind is not Kind.MEASURED:

@@ -4,11 +4,12 @@
  * Every arm is started through it, so that what lies between the two readings of the clock is the
  * arm and not a Python interpreter: the clock is read before vfork and after wait4, both here.
  *
- *     launch [-2] [-p FILE]... [-c CPU,CPU] [-r ROOT] [-d DIR] [-u UID:GID] [-e EVENT]... -o FD -- ARGV...
+ *     launch [-2] [-p FILE]... [-c CPU,CPU] [-r ROOT] [-d DIR] [-u UID:GID] [-e EVENT]... [-o FD]
+ *            -- ARGV...
  *     launch -g PARENT -- ARGV...       exec ARGV in place; it is killed when PARENT dies
  *
  *     -p FILE   join a cgroup: write 0 to its cgroup.procs     -c  CPUs of the command
- *     -r -d -u  chroot, chdir and identity of the command      -o  descriptor of the report
+ *     -r -d -u  chroot, chdir and identity of the command      -o  where the report goes
  *     -2        a private mount namespace that shows cgroup v2 alone, for what refuses hybrid hosts
  *     -e TYPE:CONFIG[:FILTER]   count a perf event in the command and all it starts
  *
@@ -153,6 +154,8 @@ static void run(const struct options *options, char **argv)
         if (errno != EINTR)
             die("wait4");
     long long end = now_ns();
+    if (options->report_fd < 0)
+        return;
     dprintf(options->report_fd, "%lld %lld %d %lld %lld %ld %ld %ld %ld %ld %ld %ld", start, end, status,
             usage.ru_utime.tv_sec * 1000000LL + usage.ru_utime.tv_usec,
             usage.ru_stime.tv_sec * 1000000LL + usage.ru_stime.tv_usec, usage.ru_minflt, usage.ru_majflt,
@@ -189,13 +192,14 @@ int main(int argc, char **argv)
         default: return 125;
         }
     }
-    if (optind >= argc || (!options.guard && options.report_fd < 0)) {
+    if (optind >= argc) {
         errno = EINVAL;
         die("usage");
     }
     if (options.guard)
         exec_guarded(options.guard, argv + optind);
-    fcntl(options.report_fd, F_SETFD, FD_CLOEXEC);
+    if (options.report_fd >= 0)
+        fcntl(options.report_fd, F_SETFD, FD_CLOEXEC);
     run(&options, argv + optind);
     return 0;
 }

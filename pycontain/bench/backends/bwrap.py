@@ -7,11 +7,14 @@ import shutil
 from typing import TYPE_CHECKING
 
 from pycontain.bench.backend import Outcome, environment, outcome_of
+from pycontain.bench.hold import held
 from pycontain.bench.launch import Setting, launch
 from pycontain.bench.limits import LimitGroup
 from pycontain.bench.model import Kind, Workload
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from pycontain.bench.image import BenchImage
     from pycontain.bench.place import Place
 
@@ -54,6 +57,9 @@ class Bwrap:
         )
         done = launch(self.command_line(workload), setting, workload.timeout_s)
         return outcome_of(done, whole_tree=True)
+
+    def hold(self, workload: Workload) -> AbstractContextManager[None]:
+        return held(self.command_line(workload), environment(self._image, workload))
 
     def close(self) -> None:
         self._limits.close()

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pycontain.bench.backend import Outcome, environment, outcome_of
+from pycontain.bench.hold import held
 from pycontain.bench.launch import Setting, launch
 from pycontain.bench.model import Kind, Limits, Workload
 from pycontain.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from pycontain.bench.image import BenchImage
     from pycontain.bench.place import Place
 
@@ -81,10 +84,18 @@ class Engine:
             raise UnsupportedError(f"{self.name} run: {_last_line(done.stderr)}")
         return outcome_of(done, whole_tree=False)
 
+    def hold(self, workload: Workload) -> AbstractContextManager[None]:
+        return held(self.command_line(workload), os.environ)
+
     def close(self) -> None:
-        if self._tag:
-            _run([*self._base, "rmi", "--force", self._tag], PROBE_TIMEOUT_S)
-            self._tag = ""
+        """Remove what an interrupted run left behind, then the image."""
+        if not self._tag:
+            return
+        left = _run([*self._base, "ps", "-aq", f"--filter=ancestor={self._tag}"], PROBE_TIMEOUT_S)
+        if names := left.stdout.decode().split():
+            _run([*self._base, "rm", "--force", *names], PROBE_TIMEOUT_S)
+        _run([*self._base, "rmi", "--force", self._tag], PROBE_TIMEOUT_S)
+        self._tag = ""
 
 
 class Podman(Engine):
@@ -173,10 +184,7 @@ def _daemon_argv(base: Path) -> list[str]:
 
 
 def _answers(client: list[str]) -> bool:
-    try:
-        return _run([*client, "version"], PROBE_TIMEOUT_S).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
+    return _run([*client, "version"], PROBE_TIMEOUT_S).returncode == 0
 
 
 def _hybrid() -> bool:
@@ -200,7 +208,13 @@ def _run(
     argv: list[str], timeout_s: float, stdin: IO[bytes] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     source = subprocess.DEVNULL if stdin is None else stdin
-    return subprocess.run(argv, check=False, stdin=source, capture_output=True, timeout=timeout_s)
+    try:
+        return subprocess.run(
+            argv, check=False, stdin=source, capture_output=True, timeout=timeout_s
+        )
+    except subprocess.TimeoutExpired:
+        message = f"no answer within {timeout_s:g} s".encode()
+        return subprocess.CompletedProcess(argv, ENGINE_FAILED, b"", message)
 
 
 def _last_line(text: bytes) -> str:

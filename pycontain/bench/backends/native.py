@@ -10,11 +10,13 @@ import os
 from typing import TYPE_CHECKING
 
 from pycontain.bench.backend import Outcome, environment, outcome_of
+from pycontain.bench.hold import held
 from pycontain.bench.launch import Launch, Setting, launch, launch_argv
 from pycontain.bench.limits import LimitGroup
 from pycontain.bench.model import Kind, Workload
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from pycontain.bench.image import BenchImage
@@ -49,6 +51,10 @@ class Native:
     def launch(self, workload: Workload, events: tuple[str, ...] = ()) -> Launch:
         """Run the workload once, counting `events`; the simulator's arms start from this."""
         return launch(workload.argv, self._setting(workload, events), workload.timeout_s)
+
+    def hold(self, workload: Workload) -> AbstractContextManager[None]:
+        setting = self._setting(workload, ())
+        return held(launch_argv(setting, workload.argv), setting.env)
 
     def _setting(self, workload: Workload, events: tuple[str, ...]) -> Setting:
         return Setting(

@@ -15,13 +15,16 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pycontain.bench.backend import Outcome, outcome_of
+from pycontain.bench.backend import Outcome, environment, outcome_of
 from pycontain.bench.bundle import oci_config
-from pycontain.bench.launch import Setting, launch
+from pycontain.bench.hold import held
+from pycontain.bench.launch import Setting, launch, launch_argv
 from pycontain.bench.model import Kind, Workload
 from pycontain.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from pycontain.bench.image import BenchImage
     from pycontain.bench.place import Place
 
@@ -69,6 +72,14 @@ class OciRuntime:
         """Return what the stopwatch does before the runtime starts."""
         path = {"PATH": os.environ.get("PATH", "")}
         return Setting(cpuset=workload.limits.cpuset, env=path)
+
+    def hold(self, workload: Workload) -> AbstractContextManager[None]:
+        if workload is not self._written:
+            self._write(workload)
+        name = f"pycontain-bench-{os.getpid()}-{next(self._number)}"
+        setting = self.setting(workload)
+        argv = launch_argv(setting, self._argv(name))
+        return held(argv, {**setting.env, **environment(self._image, workload)})
 
     def _write(self, workload: Workload) -> None:
         config = self.adapt(oci_config(self._image, workload, self._root))

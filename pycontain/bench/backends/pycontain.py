@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from pycontain.bench.backend import Outcome, environment, outcome_of
 from pycontain.bench.backends.engines import limit_options
+from pycontain.bench.hold import held
 from pycontain.bench.launch import Setting, launch
 from pycontain.bench.model import Kind, Workload
 from pycontain.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from pycontain.bench.image import BenchImage
     from pycontain.bench.place import Place
 
@@ -72,6 +75,9 @@ class Pycontain:
         if done.status == 125:
             raise UnsupportedError(done.stderr.decode("utf-8", "replace").strip()[-200:])
         return outcome_of(done, whole_tree=True)
+
+    def hold(self, workload: Workload) -> AbstractContextManager[None]:
+        return held(self.command_line(workload), os.environ)
 
     def close(self) -> None:
         """Nothing is left behind: --rm removes the container, the place its store."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pycontain.bench.backend import FIRST_INSTRUCTION, Outcome, environment, split_figures
@@ -17,14 +18,20 @@ from pycontain.errors import PycontainError
 from pycontain.vm.qemu import accel, boot
 from pycontain.vm.qemu.command import Channels, MachineConfig, qemu_argv
 from pycontain.vm.qemu.guest import GuestCommand
-from pycontain.vm.qemu.machine import GuestRun, run_guest
+from pycontain.vm.qemu.machine import GuestRun, Machine, run_guest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pycontain.bench.image import BenchImage
     from pycontain.bench.place import Place
 
 DEFAULT_MEMORY_BYTES = 256 << 20
 STAGES = ("vmm", "firmware", "init", "ports", "command", "exited", "gone")
+
+
+class _ReadyError(Exception):
+    """Leaves the loop of a machine that is to go on: the workload has begun."""
 
 
 class Qemu:
@@ -91,6 +98,22 @@ class Qemu:
             note=self._warning,
             dimensions={"accel": self._accel, "machine": self._machine},
         )
+
+    @contextmanager
+    def hold(self, workload: Workload) -> Iterator[None]:
+        def ready(data: bytes) -> None:
+            raise _ReadyError
+
+        with Machine(self._config(workload)) as machine:
+            try:
+                machine.run(
+                    _command(self._image, workload),
+                    root_type=self._files.root_type,
+                    stdout=ready,
+                    stderr=lambda data: None,
+                )
+            except _ReadyError:
+                yield
 
     def close(self) -> None:
         """Nothing is left behind: a machine ends with its run, its files are a cache."""

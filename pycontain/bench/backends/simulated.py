@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from pycontain.bench import counting
 from pycontain.bench.backend import Outcome, outcome_of
 from pycontain.bench.model import Kind, Metric, Workload
+from pycontain.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from pycontain.bench.backends.native import Native
     from pycontain.bench.image import BenchImage
     from pycontain.bench.launch import Launch
@@ -55,7 +58,7 @@ class Tracer:
     """Traces workloads natively, once each, for all simulated arms."""
 
     def __init__(self, native: Native) -> None:
-        self._native = native
+        self.native = native
         self._traces: dict[str, Traced] = {}
 
     def trace(self, workload: Workload) -> Traced:
@@ -68,7 +71,7 @@ class Tracer:
         last: list[Launch] = []
 
         def run(events: tuple[str, ...]) -> Launch:
-            last.append(self._native.launch(workload, events))
+            last.append(self.native.launch(workload, events))
             return last[-1]
 
         trace = counting.trace_workload(run, name=workload.name, class_tags=workload.class_tags)
@@ -99,10 +102,10 @@ class Simulated:
     def __init__(self, profile: str, native: Native) -> None:
         self.name = f"sim:{profile}"
         self._profile = profile
-        self._native = native
+        self.native = native
 
     def probe(self) -> str:
-        reason = self._native.probe()
+        reason = self.native.probe()
         return f"its workload has to run natively once: {reason}" if reason else ""
 
     def prepare(self, image: BenchImage, place: Place) -> None:
@@ -112,7 +115,7 @@ class Simulated:
         return ["pycontain", "hypervisor", "run", self._profile, "IMAGE", *workload.argv]
 
     def run(self, workload: Workload) -> Outcome:
-        traced = tracer(self._native).trace(workload)
+        traced = tracer(self.native).trace(workload)
         found = self.predict(traced.trace, workload)
         metrics = {
             "wall": _metric(found.total, "s"),
@@ -149,6 +152,9 @@ class Simulated:
             vcpus=max(1, round(limits.cpus or 1)),
             draws=DRAWS,
         )
+
+    def hold(self, workload: Workload) -> AbstractContextManager[None]:
+        raise UnsupportedError("a simulated machine holds no memory of this host")
 
     def close(self) -> None:
         """Nothing was started."""
