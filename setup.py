@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import ClassVar
 
 from setuptools import Extension, setup  # isort: skip
 from distutils.command.build_scripts import build_scripts  # setuptools' own, once it is imported
@@ -23,7 +24,7 @@ WITHOUT_LIBC = ("guest_init", "init", "monitor", "stub")
 PROGRAM_FLAGS = [
     "-Os", "-static", "-nostdlib", "-ffreestanding", "-fno-builtin", "-fno-stack-protector",
     "-fno-asynchronous-unwind-tables", "-Wall", "-Wextra", "-s", "-Wl,--build-id=none",
-    "-Wl,-z,noseparate-code", "-Wl,-z,noexecstack", "-Wl,-n",
+    "-Wl,-z,noseparate-code", "-Wl,-z,noexecstack",
 ]  # fmt: skip
 
 
@@ -79,7 +80,7 @@ def prebuilt_stub(machine: str) -> bytes:
 class WritePrebuilt(Command):
     """`python setup.py prebuilt`: write pycontain/native/prebuilt.py; needs both compilers."""
 
-    user_options = ()
+    user_options: ClassVar[list[tuple[str, str, str]]] = []
 
     def initialize_options(self) -> None:
         pass
@@ -128,7 +129,7 @@ setup(
         Extension(
             "pycontain.native._core",
             [str(NATIVE / "core.c")],
-            depends=[str(NATIVE / "loop.h")],
+            depends=[str(NATIVE / "loop.h"), str(NATIVE / "raw.h")],
             extra_compile_args=["-O2", "-fvisibility=hidden"],
             py_limited_api=True,
             optional=True,

@@ -5,8 +5,7 @@
 #ifndef PYCONTAIN_LOOP_H
 #define PYCONTAIN_LOOP_H
 
-#include <stdint.h>
-#include <asm/unistd.h>
+#include "raw.h"
 
 enum { IMMEDIATE, DATA, REGISTER };               /* types of an argument, 4 bits each */
 enum { CALL, EXEC, STORE, STUB };                 /* kinds of an op */
@@ -38,35 +37,6 @@ struct image {
     uint64_t spare;
     struct op ops[];
 };
-
-#if defined(__x86_64__)
-static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
-{
-    register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
-    long result;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                     : "rcx", "r11", "memory");
-    return result;
-}
-#elif defined(__aarch64__)
-static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
-{
-    register long x8 __asm__("x8") = nr, x0 __asm__("x0") = a, x1 __asm__("x1") = b;
-    register long x2 __asm__("x2") = c, x3 __asm__("x3") = d;
-    register long x4 __asm__("x4") = e, x5 __asm__("x5") = f;
-    __asm__ volatile("svc 0"
-                     : "+r"(x0)
-                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
-                     : "memory");
-    return x0;
-}
-#else
-#error "pycontain runs on x86_64 and aarch64"
-#endif
-
-#define sys(nr, a, b, c) sys6((nr), (long)(a), (long)(b), (long)(c), 0, 0, 0)
 
 static void keep_open(int fd, int across_exec)
 {

@@ -5,12 +5,7 @@
  * interpreter inside the container (CVE-2019-5736). Static, without libc. */
 #include "loop.h"
 
-/* Without libc the entry point is ours; argc, argv lie on the stack. */
-#if defined(__x86_64__)
-__asm__(".globl _start\n_start:\n xor %ebp,%ebp\n mov %rsp,%rdi\n and $-16,%rsp\n call start\n hlt\n");
-#else
-__asm__(".globl _start\n_start:\n mov x29,#0\n mov x0,sp\n bl start\n brk #0\n");
-#endif
+ENTRY_POINT
 
 __attribute__((used, noreturn)) void start(long *stack)
 {
