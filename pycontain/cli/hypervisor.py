@@ -35,25 +35,24 @@ FORMAT = click.option(
 )
 
 
-@click.group("hypervisor", short_help="Simulated hypervisors")
+def example(command: str) -> str:
+    """Return the help text's last paragraph, its lines kept apart as click wants it."""
+    return f"\b\nExample:\n  {command}"
+
+
+@click.group(
+    "hypervisor",
+    short_help="Simulated hypervisors",
+    epilog=example("pycontain hypervisor run kvm-qemu busybox true"),
+)
 def group() -> None:
-    r"""Simulated hypervisors: what is modelled, and what a workload would cost under each.
-
-    \b
-    Example:
-      pycontain hypervisor run kvm-qemu busybox true
-    """
+    """Simulated hypervisors: what is modelled, and what a workload would cost under each."""
 
 
-@group.command("list")
+@group.command("list", epilog=example("pycontain hypervisor list"))
 @FORMAT
 def list_command(format_: str) -> None:
-    r"""List the profiles.
-
-    \b
-    Example:
-      pycontain hypervisor list
-    """
+    """List the profiles."""
     table = render.profile_list(profiles().values())
     if format_ == "json":
         rows = [dict(zip(table.headings, row, strict=True)) for row in table.rows]
@@ -62,7 +61,7 @@ def list_command(format_: str) -> None:
         _print_tables([table])
 
 
-@group.command("show")
+@group.command("show", epilog=example("pycontain hypervisor show firecracker --all"))
 @click.argument("name", metavar="PROFILE")
 @click.option(
     "--hardware", "class_", default=DEFAULT_CLASS, show_default=True, help="hardware class"
@@ -72,12 +71,7 @@ def list_command(format_: str) -> None:
 )
 @FORMAT
 def show_command(name: str, class_: str, every: bool, format_: str) -> None:
-    r"""Show a profile and its constants with range, evidence and source.
-
-    \b
-    Example:
-      pycontain hypervisor show firecracker --all
-    """
+    """Show a profile and its constants with range, evidence and source."""
     found = profile(name)
     chip = hardware(class_)
     constants = load_constants(chip.name)
@@ -90,17 +84,15 @@ def show_command(name: str, class_: str, every: bool, format_: str) -> None:
         _print_tables([render.profile_list([found]), table])
 
 
-@group.command("predict")
+@group.command(
+    "predict",
+    epilog=example("pycontain hypervisor predict tests/data/scenarios/boot/fc20-qemu.json"),
+)
 @click.argument("file", metavar="SCENARIO.json", type=click.Path(path_type=Path))
 @click.option("--draws", type=click.IntRange(100, 100_000), default=1000, show_default=True)
 @FORMAT
 def predict_command(file: Path, draws: int, format_: str) -> None:
-    r"""Answer a scenario: counts in, the wanted quantity out.
-
-    \b
-    Example:
-      pycontain hypervisor predict tests/data/scenarios/boot/fc20-qemu.json
-    """
+    """Answer a scenario: counts in, the wanted quantity out."""
     found = answer(load_scenario(file), draws=draws)
     if format_ == "json":
         _print_json(found.to_json())
@@ -109,7 +101,11 @@ def predict_command(file: Path, draws: int, format_: str) -> None:
 
 
 @group.command(
-    "run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+    "run",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog=example(
+        "pycontain hypervisor run xen-pv --memory 256m busybox sh -c 'ls -lR / | wc -l'"
+    ),
 )
 @click.argument("name", metavar="PROFILE")
 @click.argument("image")
@@ -131,12 +127,7 @@ def run_command(
     draws: int,
     format_: str,
 ) -> None:
-    r"""Run CMD natively, count what it does, explain one simulated VM run of it exit by exit.
-
-    \b
-    Example:
-      pycontain hypervisor run xen-pv --memory 256m busybox sh -c 'ls -lR / | wc -l'
-    """
+    """Run CMD natively, count what it does, explain one simulated VM run of it exit by exit."""
     profile(name)
     memory_bytes = parse_size(memory)
     chip = host()
@@ -187,7 +178,7 @@ def calibrated(chip: Hardware) -> Constants:
     return found.constants(constants) if found else constants
 
 
-@group.command("calibrate")
+@group.command("calibrate", epilog=example("pycontain hypervisor calibrate"))
 @click.option(
     "--draws",
     "runs",
@@ -198,12 +189,7 @@ def calibrated(chip: Hardware) -> Constants:
 )
 @FORMAT
 def calibrate_command(runs: int, format_: str) -> None:
-    r"""Measure exit costs of this host's KVM and keep them for its simulations.
-
-    \b
-    Example:
-      pycontain hypervisor calibrate
-    """
+    """Measure exit costs of this host's KVM and keep them for its simulations."""
     from pycontain.vm.sim.calibrate import calibrate, save
 
     found = calibrate(runs=runs)

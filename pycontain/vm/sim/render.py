@@ -125,7 +125,8 @@ def _times(found: Prediction) -> Table:
         table.rows.append((f"start: {name}", *spread(interval)))
     table.rows.append(("start-up", *spread(found.startup)))
     for name, interval in found.parts.items():
-        table.rows.append((f"run: {name}", *spread(interval)))
+        shown = "native (measured)" if name == "native" else name
+        table.rows.append((f"run: {shown}", *spread(interval)))
     table.rows.append(("run", *spread(found.run)))
     table.rows.append(("total", *spread(found.total)))
     table.rows.append(("run over native run", *spread(found.overhead)))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SCENARIOS = Path("tests/data/scenarios")
+BEGIN, END = "<!-- scripts/validate-sim --update: begin -->", "<!-- end -->"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,9 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PycontainError as error:
         print(f"validate-sim: {error}", file=sys.stderr)
         return 2
-    for table in tables(rows, every_row=options.rows):
-        body = f"### {table.title}\n\n{table.markdown()}" if options.markdown else table.plain()
-        print(body, end="\n\n")
+    shown = tables(rows, every_row=options.rows or options.update is not None)
+    if options.update is not None:
+        update(options.update, "\n\n".join(f"### {t.title}\n\n{t.markdown()}" for t in shown))
+    else:
+        print("\n\n".join(table.plain() for table in shown))
     failed = [name for name, (_, _, passed) in gates(rows).items() if not passed]
     for name in failed:
         print(f"validate-sim: gate failed: {name}", file=sys.stderr)
@@ -47,10 +50,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="validate-sim", description=main.__doc__)
     parser.add_argument("directories", nargs="*", type=Path, default=[SCENARIOS])
     parser.add_argument("--rows", action="store_true", help="print every row, not the failed ones")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
+    parser.add_argument(
+        "--update", type=Path, metavar="FILE", help="write every table into a Markdown file"
+    )
     parser.add_argument("--draws", type=int, default=DRAWS, help="Monte-Carlo draws")
     parser.add_argument("--no-gates", action="store_true", help="exit 0 whatever the scores are")
     return parser
+
+
+def update(file: Path, text: str) -> None:
+    """Replace what stands between the two marks of a Markdown file."""
+    before, _, rest = file.read_text("utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    file.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", "utf-8")
 
 
 def tables(rows: Sequence[Row], *, every_row: bool) -> list[Table]:
