@@ -1,7 +1,7 @@
 """tmpcopyup: fill a fresh tmpfs with what it covers.
 
-Both directories are the container's. The walk goes by descriptors and never through a symbolic link;
-nothing in the source is opened that is not a regular file or a directory.
+Both directories are the container's. The walk goes by descriptors and never through a symbolic
+link; nothing in the source is opened that is not a regular file or a directory.
 """
 
 from __future__ import annotations

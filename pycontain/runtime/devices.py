@@ -203,7 +203,7 @@ def _bind_console(draft: Draft, slave: Reg) -> None:
 
 
 def _standard_fds(draft: Draft) -> None:
-    """Write: the three standard descriptors; `launch` keeps the given ones out of each other's way."""
+    """Write: the three standard descriptors; `gather` keeps the given ones apart."""
     program = draft.program
     for number, fd in enumerate(draft.inputs.stdio):
         if fd != number:

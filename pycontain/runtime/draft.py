@@ -44,10 +44,11 @@ class Inputs:
     """
 
     __slots__ = (
-        "bundle", "cgroup_fds", "cgroup_paths", "console", "hooks", "join_flags", "join_pidfd",
-        "join_pid", "join_root", "keyring", "last_capability", "namespaces", "network", "no_pivot", "park_dir", "park_name",
-        "preserve_fds", "private_parent", "rootfs", "rootfs_mounts", "rootless", "seccomp",
-        "stdio", "stdio_owned", "stub", "sync", "trees", "unified", "user_namespace",
+        "bundle", "cgroup_fds", "cgroup_paths", "console", "hooks", "join_flags", "join_pid",
+        "join_pidfd", "join_root", "keyring", "last_capability", "namespaces", "network",
+        "no_pivot", "park_dir", "park_name", "preserve_fds", "private_parent", "rootfs",
+        "rootfs_mounts", "rootless", "seccomp", "stdio", "stdio_owned", "stub", "sync", "trees",
+        "unified", "user_namespace",
     )  # fmt: skip
 
     def __init__(self, rootfs: str = "", bundle: str = "") -> None:
@@ -90,8 +91,8 @@ class Draft:
     """
 
     __slots__ = (
-        "_cwd", "_hows", "dev", "dev_fresh", "inputs", "keep", "label_proc", "oom_fd", "proc", "proc_flags", "process",
-        "program", "root", "spec", "stub", "sys", "sys_flags", "time_fd",
+        "_cwd", "_hows", "dev", "dev_fresh", "inputs", "keep", "label_proc", "oom_fd", "proc",
+        "proc_flags", "process", "program", "root", "spec", "stub", "sys", "sys_flags", "time_fd",
     )  # fmt: skip
 
     def __init__(self, spec: Spec, process: Process, inputs: Inputs) -> None:

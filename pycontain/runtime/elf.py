@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _struct import error, unpack_from
+from _struct import error, unpack_from  # type: ignore[attr-defined]
 
 MACHINES = {
     2: "sparc", 3: "i386", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm",

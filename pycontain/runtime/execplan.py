@@ -1,9 +1,9 @@
 """One more process in a container that runs: join what it has, then the same tail as init's.
 
-The stub comes first: the child joins the container's pid namespace the moment it is cloned, so it
-leaves the interpreter's memory and binary before it does anything else there (CVE-2019-5736).
-Descriptors of host files are close-on-exec, and the stub is not dumpable: no process of the container
-can reach them (CVE-2016-9962).
+The child joins the container's pid namespace the moment it is cloned, with the interpreter's memory
+and binary: `launch` makes both unreachable (not dumpable) until the stub's exec leaves them behind
+(CVE-2019-5736). Descriptors of host files are close-on-exec, and the stub is not dumpable either:
+no process of the container can reach them (CVE-2016-9962).
 """
 
 from __future__ import annotations
@@ -32,12 +32,9 @@ def join(spec: Spec, wanted: Process, inputs: Inputs) -> Program:
     for fd in inputs.cgroup_fds:
         program.call("write", fd, "0", 1, target="cgroup.procs")
     early = inputs.join_flags & ~c.CLONE_NEWTIME
-    if early:
-        plan.stub(draft)
-        program.step("join namespaces", "linux.namespaces")
-        _join(draft, early)
-    else:
-        plan.stub(draft)
+    plan.stub(draft)
+    program.step("join namespaces", "linux.namespaces")
+    _join(draft, early)
     devices.console(draft, mount=False)
     plan.into_stub(draft)
     if inputs.join_flags & c.CLONE_NEWTIME:
@@ -50,7 +47,8 @@ def join(spec: Spec, wanted: Process, inputs: Inputs) -> Program:
 def _join(draft: Draft, flags: int) -> None:
     """One setns(2) by pidfd for all: the kernel takes them in the right order."""
     program, inputs = draft.program, draft.inputs
-    program.call("setns", inputs.join_pidfd, flags, target="init process")
+    if flags:
+        program.call("setns", inputs.join_pidfd, flags, target="init process")
     if flags & c.CLONE_NEWUSER:
         program.call("setresgid", 0, 0, 0, target="0")
         program.call("setresuid", 0, 0, 0, target="0")

@@ -2,7 +2,7 @@
 
 `explain` turns the executor's report into an error that names step, call, object and errno.
 `examine` looks through the container's root at a program that could not be run, while the child
-that failed still holds its mounts; it reads a bounded part of regular files, opened inside that root.
+that failed still holds its mounts; it reads a bounded part of regular files, opened inside.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pycontain.syscalls import kernel
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontain.oci.runtime import Process
+    from pycontain.runtime.elf import Header
     from pycontain.syscalls.executor import OpFailed
 
 _TYPE, _REGULAR, _DIRECTORY = 0o170000, 0o100000, 0o040000
@@ -67,7 +68,7 @@ def explain(failed: OpFailed, findings: Exception | None) -> PycontainError:
 def program_error(path: str, number: int) -> PycontainError:
     """Return the error for a program that could not be run, by the errno alone."""
     text = f"execute {path!r}: {posix.strerror(number).lower()}"
-    return _missing(text) if number in _ABSENT else _unfit(text, number)
+    return _missing(path, text) if number in _ABSENT else _unfit(path, text, number)
 
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
@@ -85,26 +86,26 @@ def examine(root: int, process: Process) -> PycontainError | None:
     for path in candidates(process):
         finding = _examine_one(root, _absolute(path, process))
         # A file that is there, broken or not, says more than the places where there is none.
-        if not isinstance(finding, CommandNotFoundError) or not finding.hint == "":
+        if not isinstance(finding, CommandNotFoundError) or finding.hint:
             return finding
         first = first or finding
     if "/" in name:
         return first
-    return _missing(f"executable file not found in $PATH: {name!r}")
+    return _missing(name, f"executable file not found in $PATH: {name!r}")
 
 
 def _absolute(path: str, process: Process) -> str:
     return path if path.startswith("/") else f"{process.get('cwd') or '/'}/{path}"
 
 
-def _missing(message: str, hint: str = "") -> PycontainError:
-    error = CommandNotFoundError("execute", "", errno.ENOENT, call="execve")
+def _missing(path: str, message: str, hint: str = "") -> PycontainError:
+    error = CommandNotFoundError("execute", path, errno.ENOENT, call="execve")
     PycontainError.__init__(error, message, hint=hint)
     return error
 
 
-def _unfit(message: str, number: int, hint: str = "") -> PycontainError:
-    error = CommandNotExecutableError("execute", "", number, call="execve")
+def _unfit(path: str, message: str, number: int, hint: str = "") -> PycontainError:
+    error = CommandNotExecutableError("execute", path, number, call="execve")
     PycontainError.__init__(error, message, hint=hint)
     return error
 
@@ -122,19 +123,21 @@ def _examine_one(root: int, path: str) -> PycontainError | None:
     try:
         status = posix.fstat(fd)
         if status.st_mode & _TYPE == _DIRECTORY:
-            return _unfit(f"execute {path!r}: permission denied: it is a directory", errno.EACCES)
+            return _unfit(
+                path, f"execute {path!r}: permission denied: it is a directory", errno.EACCES
+            )
         if status.st_mode & _TYPE != _REGULAR:
             return _unfit(
-                f"execute {path!r}: permission denied: it is not a regular file", errno.EACCES
+                path, f"execute {path!r}: permission denied: it is not a regular file", errno.EACCES
             )
         if posix.fstatvfs(fd).f_flag & posix.ST_NOEXEC:
             return _unfit(
-                f"execute {path!r}: permission denied: its mount is noexec", errno.EACCES,
+                path, f"execute {path!r}: permission denied: its mount is noexec", errno.EACCES,
                 "mount it with exec, or run it through its interpreter",
             )  # fmt: skip
         if not status.st_mode & 0o111:
             return _unfit(
-                f"execute {path!r}: permission denied: it has no execute permission",
+                path, f"execute {path!r}: permission denied: it has no execute permission",
                 errno.EACCES, f"chmod +x {path}",
             )  # fmt: skip
     finally:
@@ -144,9 +147,9 @@ def _examine_one(root: int, path: str) -> PycontainError | None:
 
 def _not_opened(path: str, error: OSError) -> PycontainError:
     if error.errno in _ABSENT:
-        return _missing(f"execute {path!r}: no such file or directory")
+        return _missing(path, f"execute {path!r}: no such file or directory")
     if error.errno == errno.ELOOP:
-        return _unfit(f"execute {path!r}: too many symbolic links", errno.ELOOP)
+        return _unfit(path, f"execute {path!r}: too many symbolic links", errno.ELOOP)
     return program_error(path, error.errno or errno.EIO)
 
 
@@ -169,9 +172,9 @@ def _examine_content(root: int, path: str) -> PycontainError | None:
 
         return _examine_elf(root, path, elf.Header(head))
     if not head:
-        return _unfit(f"execute {path!r}: exec format error: it is empty", errno.ENOEXEC)
+        return _unfit(path, f"execute {path!r}: exec format error: it is empty", errno.ENOEXEC)
     return _unfit(
-        f"execute {path!r}: exec format error: neither an ELF program nor a script",
+        path, f"execute {path!r}: exec format error: neither an ELF program nor a script",
         errno.ENOEXEC, "a script starts with a line such as #!/bin/sh",
     )  # fmt: skip
 
@@ -182,11 +185,13 @@ def _examine_script(root: int, path: str, head: bytes) -> PycontainError | None:
     interpreter = words[0].decode("utf-8", "backslashreplace") if words else ""
     if line.endswith(b"\r"):
         return _missing(
+            path,
             f"execute {path!r}: no such file or directory: its first line ends in CR LF",
             f"convert it to Unix line ends: sed -i 's/\\r$//' {path}",
         )
     if not interpreter:
         return _unfit(
+            path,
             f"execute {path!r}: exec format error: its first line names no interpreter",
             errno.ENOEXEC,
         )
@@ -194,17 +199,19 @@ def _examine_script(root: int, path: str, head: bytes) -> PycontainError | None:
         posix.close(_open(root, interpreter))
     except OSError:
         return _missing(
-            f"execute {path!r}: no such file or directory: its interpreter {interpreter!r} is missing",
+            path,
+            f"execute {path!r}: no such file or directory: its interpreter "
+            f"{interpreter!r} is missing",
             "install it in the image, or correct the first line of the script",
         )
     return None
 
 
-def _examine_elf(root: int, path: str, header: elf.Header) -> PycontainError | None:  # noqa: F821
+def _examine_elf(root: int, path: str, header: Header) -> PycontainError | None:
     machine = posix.uname().machine
     if not header.runs_on(machine):
         return _unfit(
-            f"execute {path!r}: exec format error: it is built for {header.machine}, "
+            path, f"execute {path!r}: exec format error: it is built for {header.machine}, "
             f"this machine is {machine}",
             errno.ENOEXEC, "use an image for this platform, or register qemu-user in binfmt_misc",
         )  # fmt: skip
@@ -213,6 +220,7 @@ def _examine_elf(root: int, path: str, header: elf.Header) -> PycontainError | N
             posix.close(_open(root, header.interpreter))
         except OSError:
             return _missing(
+                path,
                 f"execute {path!r}: no such file or directory: its loader "
                 f"{header.interpreter!r} is missing",
                 "the image lacks the C library it was linked with; link it statically, or add it",

@@ -18,12 +18,12 @@ from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pycontain.oci.runtime import Linux, Process, Spec
+    from pycontain.oci.runtime import Process, Spec
     from pycontain.runtime.container import Container
     from pycontain.runtime.launch import LaunchOptions
 
 NS_GET_NSTYPE = 0xB703
-_STUB = __file__.rpartition("/")[0].rpartition("/")[0] + "/native/bin/stub"
+STUB = __file__.rpartition("/")[0].rpartition("/")[0] + "/native/bin/stub"
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 _TYPE, _CHARACTER = 0o170000, 0o020000
 _NULL = (1, 3)
@@ -93,7 +93,7 @@ def _common(
     inputs: Inputs, spec: Spec, process: Process, options: LaunchOptions, held: Gathered
 ) -> None:
     inputs.sync = held.far.fileno()
-    inputs.stub = _STUB
+    inputs.stub = STUB
     inputs.rootless = posix.geteuid() != 0 or _in_user_namespace()
     inputs.console = options.console
     inputs.keyring = not options.no_new_keyring
@@ -265,8 +265,3 @@ def _different(pid: int) -> int:
         if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
             flags |= flag
     return flags
-
-
-def needs_maps(linux: Linux) -> bool:
-    """Return whether a new user namespace waits for its id maps."""
-    return namespaces.asked(linux).get("user") == ""

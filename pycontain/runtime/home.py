@@ -20,9 +20,9 @@ def lookup(rootfs: str, uid: int) -> str:
     wanted = str(uid).encode()
     for line in read_inside(rootfs, "etc/passwd").split(b"\n"):
         fields = line.split(b":")
-        if len(fields) >= 6 and fields[2] == wanted and fields[5].startswith(b"/"):
-            if b"\0" not in fields[5]:
-                return fields[5].decode("utf-8", "surrogateescape")
+        named = len(fields) >= 6 and fields[2] == wanted and fields[5].startswith(b"/")
+        if named and b"\0" not in fields[5]:
+            return fields[5].decode("utf-8", "surrogateescape")
     return "/"
 
 

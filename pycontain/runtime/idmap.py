@@ -7,7 +7,7 @@ newuidmap(1), mount_setattr(2).
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import posix
 
 from pycontain.errors import KernelError, UnsupportedError

@@ -10,12 +10,12 @@ What the child is told to do is decided in `plan`; the messages the two exchange
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import errno
 import posix
 import select
 
-from pycontain.errors import ConflictError, KernelError, UnsupportedError
+from pycontain.errors import ConflictError, InvalidError, KernelError, UnsupportedError
 from pycontain.runtime import execplan, failure, gather, namespaces, plan
 from pycontain.runtime.dialogue import Dialogue
 from pycontain.runtime.state import process_start
@@ -54,8 +54,8 @@ class LaunchOptions:
     """
 
     __slots__ = (
-        "bundle", "cgroup", "console", "executor", "hooks", "id", "network", "no_new_keyring", "no_pivot",
-        "park", "preserve_fds", "rootfs_mounts", "stdio", "sub_cgroup", "timeline",
+        "bundle", "cgroup", "console", "executor", "hooks", "id", "network", "no_new_keyring",
+        "no_pivot", "park", "preserve_fds", "rootfs_mounts", "stdio", "sub_cgroup", "timeline",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -143,6 +143,8 @@ def _start(
         running = _spawn(program, options, flags, cgroup_fd, vfork, pid_namespace)
     except OSError as error:
         raise _clone_error(error, flags) from None
+    except ValueError as error:
+        raise InvalidError(f"config.json: {error}") from None
     try:
         dialogue.serve(running.pid, running.pidfd)
         if not dialogue.parked:

@@ -21,8 +21,6 @@ from pycontain.syscalls import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pycontain.oci.runtime import Mount
     from pycontain.runtime.mountoptions import MountOptions
     from pycontain.syscalls.ops import Reg
@@ -186,7 +184,7 @@ def _sysfs(draft: Draft, source: str, options: MountOptions, path: str) -> None:
 def _copied_up(
     draft: Draft, target: Reg, source: str, kind: str, flags: int, data: str, path: str
 ) -> None:
-    """A tmpfs that starts with what it covers: the parent copies from one descriptor to the other."""
+    """A tmpfs that starts with what it covers: the parent copies one to the other."""
     program = draft.program
     how = c.O_DIRECTORY | c.O_CLOEXEC
     below = program.fd("openat", target, ".", how, target=path)
@@ -363,7 +361,7 @@ def _attach_directory(
 
 
 def _cgroup_v1(draft: Draft, entry: Mount, options: MountOptions) -> None:
-    """A tmpfs with one directory per hierarchy: the container's own cgroup, and nothing above it."""
+    """A tmpfs with one directory per hierarchy: the container's own cgroup, nothing above."""
     program, path = draft.program, entry["destination"]
     target = draft.mount_point(path)
     draft.forget_cwd()

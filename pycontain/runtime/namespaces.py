@@ -8,12 +8,12 @@ the first process enters it. Who writes the id maps is `idmap`'s business.
 from __future__ import annotations
 
 from pycontain.errors import InvalidError
-from pycontain.runtime.draft import Draft
 from pycontain.syscalls import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontain.oci.runtime import Linux
+    from pycontain.runtime.draft import Draft
 
 FLAGS = {
     "user": c.CLONE_NEWUSER,

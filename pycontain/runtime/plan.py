@@ -107,7 +107,7 @@ def _network(draft: Draft) -> None:
 
 
 def stub(draft: Draft) -> None:
-    """Write: open the stub on a read-only mount of its own: nobody can write to it through /proc."""
+    """Write: open the stub on a read-only mount of its own: nobody writes to it through /proc."""
     program, path = draft.program, draft.inputs.stub
     if not path:
         return

@@ -19,13 +19,13 @@ import errno
 
 from pycontain.errors import InvalidError
 from pycontain.runtime import capabilities, seccomp
-from pycontain.runtime.draft import Draft
 from pycontain.syscalls import constants as c
 from pycontain.syscalls.ops import ANY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontain.oci.runtime import Process
+    from pycontain.runtime.draft import Draft
     from pycontain.syscalls.ops import Data, Label
 
 KEYCTL_JOIN_SESSION_KEYRING = 1
@@ -57,7 +57,10 @@ RLIMITS = {
 class Credentials:
     """Ids and capability masks of one process, read once from config.json."""
 
-    __slots__ = ("ambient", "bounding", "effective", "gid", "groups", "inheritable", "permitted", "uid", "umask")  # fmt: skip
+    __slots__ = (
+        "ambient", "bounding", "effective", "gid", "groups", "inheritable", "permitted", "uid",
+        "umask",
+    )  # fmt: skip
 
     def __init__(self, process: Process) -> None:
         user = process.get("user") or {}

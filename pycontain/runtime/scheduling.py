@@ -7,12 +7,12 @@ Not on the hot path: imported when config.json has one of them. Source: runtime-
 from __future__ import annotations
 
 from pycontain.errors import InvalidError
-from pycontain.runtime.draft import Draft
 from pycontain.syscalls import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontain.oci.runtime import MemoryPolicy, Scheduler
+    from pycontain.runtime.draft import Draft
 
 POLICIES = {
     "SCHED_OTHER": 0,
