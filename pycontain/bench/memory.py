@@ -12,7 +12,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 WATCHERS = frozenset(("conmon", "containerd-shim"))
-OURS = ("bench_launch",)
+OURS = ("bench-launch",)
 DEFINITION = "PSS of every process of the arm (/proc/PID/smaps_rollup)"
 
 

@@ -1,6 +1,6 @@
 """Where the small static programs come from: the installed ones, else a compiler.
 
-Owns finding and building `guest_init`, `bench_launch` and the bench workload. The installed copy in
+Owns finding and building `guest-init`, `bench-launch` and the bench workload. The installed copy in
 `pycontain/native/bin` wins while it is not older than its source; otherwise the source is compiled
 into the user's cache under the digest of its text, so a second call costs one stat.
 """
@@ -41,12 +41,12 @@ def cache_dir() -> Path:
 
 def guest_init() -> Path:
     """Return the init program of a guest."""
-    return static_program("guest_init", NATIVE / "guest_init.c", FREESTANDING)
+    return static_program("guest-init", NATIVE / "guest_init.c", FREESTANDING)
 
 
 def launcher() -> Path:
     """Return the stopwatch every arm is started through."""
-    return static_program("bench_launch", NATIVE / "bench_launch.c")
+    return static_program("bench-launch", NATIVE / "bench_launch.c")
 
 
 def static_program(name: str, source: Path, flags: tuple[str, ...] = ()) -> Path:
