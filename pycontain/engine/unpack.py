@@ -16,7 +16,7 @@ from pycontain.errors import InvalidError, KernelError, PycontainError, UsageErr
 from pycontain.image import archive, blobs, config, layer, opening, pipeline, reference
 from pycontain.image.config import Config
 from pycontain.image.source import StreamSource
-from pycontain.image.store import Image, ImageStore
+from pycontain.image.store import Image, ImageStore, boot_id
 from pycontain.oci import codec
 from pycontain.oci import image as oci
 from pycontain.rootfs import probe, userns
@@ -99,9 +99,11 @@ def _collect(data_root: str) -> bool:
     stages.prepare()
     with blobs.lock(store, exclusive=True, wait=False) as alone:
         if alone:
-            images = [image for image, _ in store.images()]
+            images = [image for image, _ in store.images(skip_damaged=True)]
             kept = {d for i in images for d in (i.id, i.digest, *i.layers)}
-            blobs.Blobs(store).sweep(kept)
+            stored = blobs.Blobs(store)
+            stored.sweep(kept)
+            stored.settle(images)
             stages.sweep({chain_id for i in images for chain_id in i.chain_ids})
         return alone
 
@@ -257,6 +259,7 @@ class _Loader:
             "os": settings.os,
             "variant": settings.variant,
             "created": settings.created,
+            "boot": boot_id(),
         }
         self.store.commit(Image("", record))
         for name in names:

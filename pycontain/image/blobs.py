@@ -8,16 +8,21 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pycontain import trees
 from pycontain.errors import KernelError
+from pycontain.syscalls import kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
-    from pycontain.image.store import ImageStore
+    from pycontain.image.store import Image, ImageStore
+
+
+_SETTLED_SECONDS = 60
 
 
 class Blobs:
@@ -60,15 +65,37 @@ class Blobs:
         os.rename(temporary, self.store.blob_path(digest))
 
     def sweep(self, live: Collection[str]) -> None:
-        """Remove every blob not in `live` and whatever a crash left in the store's directories."""
-        for name in os.listdir(self.path):
-            if "sha256:" + name not in live:
-                trees.remove(f"{self.path}/{name}")
-        for directory in (f"{self.store.root}/images", f"{self.store.root}/tags"):
-            for path, _, files in os.walk(directory):
-                for name in files:
-                    if ".tmp-" in name:
-                        trees.remove(f"{path}/{name}")
+        """Remove blobs and records not in `live`, names of nothing, and what a crash left."""
+        for directory in (f"{self.store.root}/images", self.path):
+            for name in os.listdir(directory):
+                if "sha256:" + name not in live:
+                    trees.remove(f"{directory}/{name}")
+        for path, _, files in os.walk(f"{self.store.root}/tags"):
+            for name in files:
+                if not os.path.exists(f"{path}/{name}"):
+                    trees.remove(f"{path}/{name}")
+
+    def settle(self, images: Iterable[Image]) -> None:
+        """Note in the records of older images that all of them is on disk, once it is.
+
+        The kernel writes dirty pages back within about 30 s by itself (vm.dirty_expire_centisecs),
+        so that a minute later syncfs(2) has next to nothing left to do.
+        """
+        waiting = [image for image in images if image.boot and self._age(image) > _SETTLED_SECONDS]
+        if not waiting:
+            return
+        fd = os.open(self.store.root, trees.DIRECTORY)
+        try:
+            kernel.syscall("syncfs", fd)
+        finally:
+            os.close(fd)
+        for image in waiting:
+            image.boot = ""
+            self.store.commit(image)
+
+    def _age(self, image: Image) -> float:
+        path = f"{self.store.root}/images/{image.id.removeprefix('sha256:')}"
+        return time.time() - os.stat(path).st_mtime
 
 
 @contextmanager

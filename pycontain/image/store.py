@@ -6,7 +6,9 @@
     lock                    shared: a load in progress; exclusive: garbage collection
 
 A record appears by rename after everything it names, a tag after its record: a crash leaves an
-image absent or whole. There is no file all writers share, so loads at once lose nothing. Unpacked
+image absent or whole. There is no file all writers share, so loads at once lose nothing. Layers are
+not flushed to disk by the load itself: until they are, the record names the boot that wrote it, and
+after a power cut the image counts as absent (`boot`). Unpacked
 layers belong to `pycontain.rootfs`. The read side is hot: `resolve` opens one file.
 """
 
@@ -40,11 +42,12 @@ class Image:
     size      bytes of the unpacked layers
     layers    digests of the stored layer blobs
     created   RFC 3339, "" when unknown
+    boot      ID of the boot whose page cache may still hold parts of it, "" once all is on disk
     """
 
     __slots__ = (
-        "architecture", "chain_ids", "config", "created", "diff_ids", "digest", "id", "layers",
-        "name", "os", "size", "variant",
+        "architecture", "boot", "chain_ids", "config", "created", "diff_ids", "digest", "id",
+        "layers", "name", "os", "size", "variant",
     )  # fmt: skip
 
     def __init__(self, name: str, record: dict[str, Any]) -> None:
@@ -60,6 +63,7 @@ class Image:
         self.os: str = record["os"]
         self.variant: str = record["variant"]
         self.created: str = record["created"]
+        self.boot: str = record["boot"]
 
     def record(self) -> dict[str, Any]:
         """Return what is written to disk; the name is not part of it."""
@@ -95,12 +99,22 @@ class ImageStore:
             raise _not_found(name)
         return image
 
-    def images(self) -> list[tuple[Image, list[str]]]:
-        """Return every image with all its names, newest first."""
+    def images(self, *, skip_damaged: bool = False) -> list[tuple[Image, list[str]]]:
+        """Return every image with all its names, newest first.
+
+        Raises InvalidError for a damaged record unless those are to be skipped.
+        """
         names = self.names()
         found = []
         for digits in self._ids():
-            image = self._read(f"{self.root}/images/{digits}", "")
+            try:
+                image = self._read(f"{self.root}/images/{digits}", "")
+            except NotFoundError:
+                continue
+            except InvalidError:
+                if not skip_damaged:
+                    raise
+                continue
             if image is not None:
                 known = sorted(names.get(image.id, []))
                 image.name = known[0] if known else ""
@@ -146,9 +160,13 @@ class ImageStore:
             raise KernelError("read image record", path, error) from error
         record = codec.load_object(content, f"image record {path}")
         try:
-            return Image(name, record)
+            image = Image(name, record)
         except KeyError as error:
             raise InvalidError(f"image record {path}: lacks {error}") from None
+        if image.boot and image.boot != boot_id():
+            why = "was not yet on disk when the machine went down"
+            raise NotFoundError(f'image "{name or image.id}": {why}', hint="load it again")
+        return image
 
     def _by_id(self, digits: str, asked: str) -> Image:
         found = [known for known in self._ids() if known.startswith(digits)]
@@ -257,6 +275,14 @@ class ImageStore:
             _ignoring((errno.ENOENT,), posix.unlink, path)
             _ignoring((errno.ENOTEMPTY, errno.ENOENT), posix.rmdir, path.rpartition("/")[0])
         return [f"Untagged: {name}" for name in names]
+
+
+def boot_id() -> str:
+    """Return what the kernel calls this boot (random(4)), "" when it does not tell."""
+    try:
+        return trees.read_file("/proc/sys/kernel/random/boot_id", 64).decode().strip()
+    except OSError:
+        return ""
 
 
 def _not_found(name: str) -> NotFoundError:

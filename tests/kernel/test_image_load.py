@@ -16,7 +16,7 @@ from imagefiles import CONFIG, LAYER, Layout, digest, image_config, listing, mou
 
 from pycontain.engine import unpack
 from pycontain.errors import InvalidError, KernelError, NotFoundError, PycontainError, UsageError
-from pycontain.image.store import ImageStore
+from pycontain.image.store import ImageStore, boot_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -548,6 +548,37 @@ def test_an_image_store_that_is_full(root: Path, tmp_path: Path) -> None:
         assert [names for _, names in ImageStore(str(root)).images()] == [["small:latest"]]
     finally:
         subprocess.run(["umount", root], check=True)
+
+
+def test_an_image_lost_in_a_power_cut_is_unpacked_again(root: Path, tmp_path: Path) -> None:
+    archive = simple().archive(tmp_path / "a")
+    (image,) = unpack.load(str(root), str(archive))
+    record = root / "images" / image.id.removeprefix("sha256:")
+    unpacked = root / "snapshots" / image.chain_ids[0].removeprefix("sha256:") / "diff/d/f"
+    unpacked.write_bytes(b"")
+    record.write_bytes(record.read_bytes().replace(boot_id().encode(), b"another boot"))
+    with pytest.raises(NotFoundError, match="load it again"):
+        ImageStore(str(root)).resolve("test")
+    unpack.load(str(root), str(archive))
+    assert unpacked.read_bytes() == b"content"
+
+
+def test_an_older_image_is_noted_to_be_on_disk(root: Path, tmp_path: Path) -> None:
+    (image,) = unpack.load(str(root), str(simple().archive(tmp_path / "a")))
+    record = root / "images" / image.id.removeprefix("sha256:")
+    unpack.collect(str(root))
+    assert ImageStore(str(root)).resolve("test").boot == boot_id()
+    os.utime(record, (0, 0))
+    unpack.collect(str(root))
+    assert ImageStore(str(root)).resolve("test").boot == ""
+
+
+def test_a_damaged_record_does_not_stand_in_the_way(root: Path, tmp_path: Path) -> None:
+    archive = simple().archive(tmp_path / "a")
+    (image,) = unpack.load(str(root), str(archive))
+    (root / "images" / image.id.removeprefix("sha256:")).write_bytes(b"")
+    (again,) = unpack.load(str(root), str(archive))
+    assert ImageStore(str(root)).resolve("test").id == again.id
 
 
 def test_loads_at_once_lose_nothing(root: Path, tmp_path: Path) -> None:

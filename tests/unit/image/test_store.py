@@ -9,7 +9,7 @@ import pytest
 
 from pycontain.errors import ConflictError, InvalidError, NotFoundError
 from pycontain.image import reference
-from pycontain.image.store import Image, ImageStore
+from pycontain.image.store import Image, ImageStore, boot_id
 
 
 def image(digits: str, **fields: Any) -> Image:
@@ -25,6 +25,7 @@ def image(digits: str, **fields: Any) -> Image:
         "os": "linux",
         "variant": "",
         "created": "",
+        "boot": "",
     }
     return Image("", {**record, **fields})
 
@@ -139,6 +140,15 @@ def test_a_further_name_is_given_by_tag(store: ImageStore) -> None:
     assert sorted(store.names()[added.id]) == ["ghcr.io/me/two:3", "one:latest"]
     with pytest.raises(InvalidError):
         store.tag("one", f"two@{added.digest}")
+
+
+def test_an_image_of_a_boot_that_was_cut_off_is_absent(store: ImageStore) -> None:
+    add(store, "a1", "kept", boot=boot_id())
+    add(store, "b2", "lost", boot="another boot")
+    assert store.resolve("kept").name == "kept:latest"
+    with pytest.raises(NotFoundError, match="when the machine went down; load it again"):
+        store.resolve("lost")
+    assert [names for _, names in store.images()] == [["kept:latest"]]
 
 
 def test_only_the_owner_may_enter(store: ImageStore) -> None:
