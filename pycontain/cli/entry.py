@@ -8,12 +8,11 @@ as one line that says it is a bug; PYCONTAIN_DEBUG=1 shows where.
 
 from __future__ import annotations
 
+import gc
 import posix
 import sys
 
-from pycontain.cli import commands, fast, output
-from pycontain.errors import PycontainError, quote
-from pycontain.paths import environ
+from pycontain import pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,18 +23,57 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 FAILED = 125
+VALUED = ("--root", "--state", "--error-format", "--cgroup-manager", "--runtime")
+"""Words before the verb that another word belongs to."""
+PACKED = frozenset(["run", "create", "start", "exec", "stop", "kill", "rm", "ps", "wait", "logs"])
+"""Verbs whose modules are packed."""
 
 
 def main() -> None:
     """Run the command line of this process and end the process: the shell's way in."""
-    status = run(sys.argv[1:])
+    # A command lives for milliseconds: collecting cycles meanwhile costs more than it frees.
+    gc.disable()
+    status = start(sys.argv[1:])
+    from pycontain.cli import output
+
     # Nothing is left to finalise, and the interpreter's own end costs half a millisecond.
     output.flush()
     posix._exit(status)
 
 
+def start(argv: Sequence[str]) -> int:
+    """Carry out one command line with the modules its verb needs packed in one file."""
+    key = _pack_key(argv)
+    if not key or pack.load(key):
+        return run(argv)
+    recorder = pack.record()
+    status = run(argv)
+    if status == 0:
+        pack.save(key, recorder)
+    return status
+
+
+def _pack_key(argv: Sequence[str]) -> str:
+    """Return the name of the pack for a command line: its verb, "" for one without a pack."""
+    if b"PYCONTAIN_PACK" in posix.environ or b"PYCONTAIN_DEBUG" in posix.environ:
+        return ""
+    skip = False
+    for word in argv:
+        if skip:
+            skip = False
+        elif word in VALUED:
+            skip = True
+        elif not word.startswith("-"):
+            return word if word in PACKED else ""
+    return ""
+
+
 def run(argv: Sequence[str]) -> int:
     """Carry out one command line; return its exit status. Raises nothing but SystemExit."""
+    from pycontain.cli import commands, fast, output
+    from pycontain.errors import PycontainError
+    from pycontain.paths import environ
+
     try:
         if environ("_PYCONTAIN_COMPLETE"):
             return _click(argv)
@@ -48,7 +86,7 @@ def run(argv: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return BROKEN_PIPE
-    except Exception as error:  # the outermost frame: a bug must still be one line
+    except Exception as error:
         return _bug(error)
 
 
@@ -73,9 +111,7 @@ def wants_json(argv: Sequence[str]) -> bool:
             return True
         if word == "--error-format":
             return list(argv[at + 1 : at + 2]) == ["json"]
-        if not word.startswith("-"):
-            return environ("PYCONTAIN_ERROR_FORMAT") == "json" and at >= 0
-    return environ("PYCONTAIN_ERROR_FORMAT") == "json"
+    return posix.environ.get(b"PYCONTAIN_ERROR_FORMAT") == b"json"
 
 
 def _click(argv: Sequence[str]) -> int:
@@ -94,7 +130,10 @@ def _enable_site_packages() -> None:
 
 
 def _bug(error: Exception) -> int:
-    if environ("PYCONTAIN_DEBUG"):
+    from pycontain.cli import output
+    from pycontain.errors import PycontainError, quote
+
+    if b"PYCONTAIN_DEBUG" in posix.environ:
         raise error
     what = f"{type(error).__name__}: {error}"
     where = PycontainError(

@@ -214,9 +214,11 @@ class Engine:
         return record, container
 
     def kill(self, word: str, signal: int) -> None:
-        """Send a signal to the init of a running container."""
-        _, container = self.running(word)
+        """Send a signal to the init of a running container; after SIGKILL wait for its end."""
+        record, container = self.running(word)
         container.kill(signal)
+        if signal == SIGKILL:
+            self._settle(record)
 
     def stop(self, word: str, seconds: int | None = None, signal: int | None = None) -> None:
         """Ask a container to end, wait, then kill it; one that does not run is left as it is."""
@@ -321,7 +323,6 @@ class Engine:
             self.kill(record.id, SIGKILL)
         except (ConflictError, NotFoundError):
             return
-        self._settle(record)
 
 
 def exit_of(outcome: Outcome, started: float) -> Exit:

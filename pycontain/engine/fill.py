@@ -10,8 +10,12 @@ import os
 import stat
 from collections.abc import Sequence
 
-from pycontain.engine.lookup import Layers, Place
+from pycontain.engine.lookup import Layers
 from pycontain.errors import KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontain.engine.lookup import Place
 
 
 def fill(layers: Sequence[str], empty: Sequence[tuple[str, str]]) -> None:
