@@ -37,7 +37,6 @@ class BuildNative(build_ext):
         for source in sorted((HERE / NATIVE).glob("*.c")):
             if source.stem != "core":
                 self._build_program(source, target / source.stem.replace("_", "-"))
-        pack_modules(target / "packed", checked=self.inplace)
 
     def build_extension(self, ext: Extension) -> None:
         try:
@@ -68,17 +67,6 @@ def compile_program(compiler: str, source: Path, target: Path) -> str:
         return str(error)
     lines = [line for line in done.stderr.splitlines() if "error" in line]
     return (lines or ["the compiler failed"])[0] if done.returncode else ""
-
-
-def pack_modules(target: Path, *, checked: bool) -> None:
-    """Write the modules of a start into one file (pycontain/packed.py)."""
-    spec = importlib.util.spec_from_file_location("packed", HERE / "pycontain/packed.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    try:
-        module.pack(str(HERE), str(target), checked=checked)
-    except (OSError, subprocess.CalledProcessError) as error:
-        warn(f"{target.name} is not built, starts take longer: {error}")
 
 
 def prebuilt_stub(machine: str) -> bytes:
