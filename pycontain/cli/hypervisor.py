@@ -100,9 +100,34 @@ def predict_command(file: Path, draws: int, format_: str) -> None:
         _print_tables(render.answer_tables(found))
 
 
+class OptionsBeforeImage(click.Command):
+    """A command whose options stand before or after PROFILE; from IMAGE on nothing is parsed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with_value = {
+            text
+            for option in self.params
+            if isinstance(option, click.Option) and not option.is_flag
+            for text in option.opts
+        }
+        before, rest = _leading(args, with_value)
+        profile, rest = rest[:1], rest[1:]
+        between, rest = _leading(rest, with_value)
+        return super().parse_args(ctx, [*before, *between, *profile, *rest])
+
+
+def _leading(args: list[str], with_value: set[str]) -> tuple[list[str], list[str]]:
+    """Split off the options an argument list starts with, each with its value."""
+    index = 0
+    while index < len(args) and args[index].startswith("-") and args[index] != "--":
+        index += 2 if args[index] in with_value else 1
+    return args[:index], args[index:]
+
+
 @group.command(
     "run",
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    cls=OptionsBeforeImage,
+    context_settings={"allow_interspersed_args": False},
     epilog=example(
         "pycontain hypervisor run xen-pv --memory 256m busybox sh -c 'ls -lR / | wc -l'"
     ),

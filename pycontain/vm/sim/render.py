@@ -190,7 +190,8 @@ def profile_constants(profile: Profile, hardware: Hardware, constants: Constants
         Machine(configuration).run(EVERYTHING, costs, dict.fromkeys(Op, 1.0))
     startup.stages(profile, startup.Boot(network=True, until="command"), costs, hardware)
     foot = memory.Footprint(memory_bytes=2**30)
-    memory.memory_bytes(profile, foot, "host", costs)
+    for definition in memory.DEFINITIONS if profile.type != "os" else ("host",):
+        memory.memory_bytes(profile, foot, definition, costs)
     memory.density(profile, foot, memory.Host(memory_bytes=2**36), costs)
     return [each for each in constants if each.name in costs.used]
 

@@ -30,6 +30,10 @@ CLASS_TAGS = (
     "idle",
 )
 TICKS_PER_SECOND = 250
+LIMIT = 1e18
+"""More than any count or time can be; infinity and NaN fail the comparison too."""
+
+_WORDS = ("class_tags", "rung", "name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +88,10 @@ class WorkloadTrace:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, (int, float)) and not 0 <= value < 1e18:
+            if field.name in _WORDS or (value is None and field.name in COUNTS):
+                continue
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not 0 <= value < LIMIT:
                 raise InvalidError(f"workload trace: {field.name} is {value}, not a count or time")
         for tag in self.class_tags:
             if tag not in CLASS_TAGS:
