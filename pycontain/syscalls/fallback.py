@@ -79,8 +79,10 @@ def spawn(
             far.close()
             for fd in (done_end, gone_end):
                 posix.close(fd)
-        pidfd = _receive_pidfd(near)
-        posix.waitpid(middle, 0)
+        try:
+            pidfd = _receive_pidfd(near)
+        finally:
+            posix.waitpid(middle, 0)
         if vfork:
             posix.read(gone, 1)
     except OSError:
@@ -155,10 +157,10 @@ def _pid_of(pidfd: int) -> int:
 
 
 def _child(image: mmap.mmap) -> None:
-    default, none = libc.address(bytearray(32)), libc.address(bytearray(8))
+    zeros = bytearray(32)  # SIG_DFL, no flags; no signal
     for number in range(1, SIGNALS + 1):
-        libc.raw(NR["rt_sigaction"], number, default, 0, 8)
-    libc.raw(NR["rt_sigprocmask"], _signal.SIG_SETMASK, none, 0, 8)
+        libc.raw(NR["rt_sigaction"], number, libc.address(zeros), 0, 8)
+    libc.raw(NR["rt_sigprocmask"], _signal.SIG_SETMASK, libc.address(zeros), 0, 8)
     _Loop(image).run()
 
 

@@ -1,0 +1,110 @@
+"""The image of a program, and what `record` prints of it."""
+
+from __future__ import annotations
+
+import errno
+import re
+from pathlib import Path
+
+import pytest
+
+import pycontain.native
+from pycontain.syscalls import constants as c
+from pycontain.syscalls import encode as layout
+from pycontain.syscalls import executor
+from pycontain.syscalls.ops import ANY, Data, Program, Reg
+
+LOOP = (Path(pycontain.native.__file__).parent / "loop.h").read_text()
+
+
+def op_fields(image: bytearray, index: int) -> tuple[int, ...]:
+    return layout.OP.unpack_from(image, layout.HEADER_BYTES + layout.OP.size * index)
+
+
+def test_an_op_is_88_bytes_and_the_header_384() -> None:
+    assert layout.OP.size == 88
+    assert layout.HEAD.size == layout.REGISTERS_OFFSET
+    assert layout.NAME_OFFSET == layout.REGISTERS_OFFSET + 32 * 8
+    assert f"MAGIC = {layout.MAGIC:#x}" in LOOP
+
+
+def test_arguments_keep_their_kind() -> None:
+    program = Program()
+    place = program.block(b"12345678")
+    program.call("openat2", Reg(3), "/etc", place, -1, None, 1 << 63, into=Reg(4))
+    image = layout.encode(program)
+    data = layout.HEAD.unpack_from(image)[7]
+    nr, kind, types, into, *rest = op_fields(image, 0)
+    assert (nr, kind, into) == (c.NR["openat2"], layout.CALL, 4)
+    assert types == 0x000112
+    assert rest[:6] == [3, data + 8, data + place.offset, (1 << 64) - 1, 0, 1 << 63]
+    assert bytes(image[rest[1] : rest[1] + 5]) == b"/etc\0"
+
+
+def test_jumps_default_to_the_next_op() -> None:
+    program = Program()
+    label = program.label()
+    program.call("getpid")
+    program.call("getpid", ok=(errno.ENOENT, ANY), on_error=label)
+    program.call("getpid")
+    program.place(label)
+    image = layout.encode(program)
+    assert op_fields(image, 0)[10:13] == (1, 1, 0)
+    assert op_fields(image, 1)[10:] == (3, 2, 0, errno.ENOENT, -1, 0, 0)
+
+
+@pytest.mark.parametrize("index", [-1, 0, 5])
+def test_a_jump_backwards_or_out_is_refused(index: int) -> None:
+    program = Program()
+    label = program.label()
+    label.index = index
+    program.call("getpid", ok=(1,), on_error=label)
+    with pytest.raises(ValueError, match="jumps"):
+        layout.encode(program)
+
+
+def test_too_many_arguments_or_errnos_are_refused() -> None:
+    program = Program()
+    program.call("getpid", 1, 2, 3, 4, 5, 6, 7)
+    with pytest.raises(ValueError, match="six arguments"):
+        layout.encode(program)
+    program = Program()
+    program.call("getpid", ok=(1, 2, 3, 4, 5))
+    with pytest.raises(ValueError, match="four errnos"):
+        layout.encode(program)
+
+
+def test_an_unknown_call_is_refused() -> None:
+    program = Program()
+    program.call("no_such_call")
+    with pytest.raises(KeyError):
+        layout.encode(program)
+
+
+def test_a_rare_call_is_found_in_the_tables() -> None:
+    assert "quotactl_fd" not in c.NR
+    assert c.number("quotactl_fd") == 443
+
+
+def test_record_names_steps_arguments_and_tolerance() -> None:
+    program = Program()
+    program.step("mounts", "mounts[0]")
+    label = program.label()
+    fd = program.fd("openat2", c.AT_FDCWD, b"/pr\xffoc", Data(0, 24), 24)
+    program.call("close", fd, ok=(errno.EBADF, ANY), on_error=label)
+    program.place(label)
+    text = executor.record(program)
+    assert text[0] == "mounts:  [mounts[0]]"
+    assert text[1] == '    0 r0 = openat2(-100, "/pr\\\\xffoc", data+0[24], 24)'
+    assert text[2] == "    1 close(r0)  # tolerates EBADF, any error, then goes to 2"
+
+
+def test_the_loop_and_the_encoder_name_the_same_kinds() -> None:
+    kinds = re.search(r"enum \{ CALL, EXEC, STORE, STUB \}", LOOP)
+    states = re.search(
+        r"enum \{ STATE_NEW, STATE_CHILD, STATE_STUB, STATE_FAILED, STATE_DONE \}", LOOP
+    )
+    assert kinds
+    assert states
+    assert (layout.CALL, layout.EXEC, layout.STORE, layout.STUB) == (0, 1, 2, 3)
+    assert (layout.NEW, layout.CHILD, layout.IN_STUB, layout.FAILED, layout.DONE) == (0, 1, 2, 3, 4)
