@@ -1,7 +1,5 @@
 """Drives an OCI runtime (ours, runc, crun) through its command line, with made-up bundles."""
 
-# ruff: noqa: A001, A002 - `id`, `all`, `type` are the words of the specification and of runc
-
 from __future__ import annotations
 
 import copy

@@ -11,7 +11,6 @@ import _signal  # type: ignore[import-not-found]
 import posix
 import sys
 
-from pycontain import paths
 from pycontain.cli import oci_options as table
 from pycontain.cli.oci_log import Log
 from pycontain.errors import (
@@ -23,18 +22,18 @@ from pycontain.errors import (
     UnsupportedError,
     UsageError,
 )
-from pycontain.oci import codec
-from pycontain.runtime import bundle, container
+from pycontain.runtime import container
 from pycontain.runtime import state as states
-from pycontain.runtime.launch import LaunchOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, NoReturn, TypeAlias
 
+    from pycontain.runtime.bundle import Bundle
     from pycontain.runtime.container import Container
     from pycontain.runtime.hooks import HookError
+    from pycontain.runtime.launch import LaunchOptions
 
 FAILED = 1
 EXEC_FAILED = 255
@@ -104,7 +103,7 @@ def _main(log: Log, options: Any, words: list[str]) -> int:
         return _more("version")(Context(log, "", ""), options, [])
     if options.help or not words or words[0] in ("help", "h"):
         return _more("help")(Context(log, "", ""), options, words)
-    log.open(options.log, options.log_format, debugging=options.debug)
+    log.configure(options.log, options.log_format, debugging=options.debug)
     context = Context(log, _root(options), _manager(options))
     name = words[0]
     verb = table.VERBS.get(name)
@@ -112,21 +111,18 @@ def _main(log: Log, options: Any, words: list[str]) -> int:
         raise UsageError(f"unknown command {name!r}", hint="pycontain-oci --help lists them")
     if name in ("checkpoint", "restore"):
         raise UnsupportedError(f"{name} is not supported")
-    given, positional = table.parse(words[1:], verb.options, rest=verb.rest)
+    _, _, least, most, rest, _, options_of = verb
+    given, positional = table.parse(words[1:], options_of, rest=rest)
     if given.help:
         return _more("help")(context, options, [name])
-    if not verb.least <= len(positional) <= verb.most:
-        usage = f"usage: pycontain-oci {name} [options] {verb.arguments}".rstrip()
-        raise UsageError(f'"{name}" requires {_count(verb)}, got {len(positional)}', hint=usage)
-    log.debug(f"{name} {' '.join(positional)}, state in {context.root}")
+    if not least <= len(positional) <= most:
+        usage = f"usage: pycontain-oci {name} [options] {verb[1]}".rstrip()
+        count = f"exactly {least}" if least == most else f"a minimum of {least}"
+        raise UsageError(f'"{name}" requires {count} argument(s)', hint=usage)
+    if options.debug:
+        log.debug(f"{name} {' '.join(positional)}, state in {context.root}")
     run = _HOT.get(name) or _more(name)
     return run(context, given, positional)
-
-
-def _count(verb: table.Verb) -> str:
-    if verb.least == verb.most:
-        return f"exactly {verb.least} argument(s)"
-    return f"a minimum of {verb.least} argument(s)"
 
 
 def _more(name: str) -> Run:
@@ -140,6 +136,8 @@ def _root(options: Any) -> str:
     if not root and posix.geteuid() == 0:
         return "/run/pycontain-oci"
     if not root:
+        from pycontain import paths
+
         base = paths.environ("XDG_RUNTIME_DIR") or f"/tmp/pycontain-run-{posix.geteuid()}"
         return base + "/pycontain-oci"
     if "\0" in root:
@@ -167,8 +165,10 @@ def _create(context: Context, options: Any, words: list[str]) -> int:
     return 0
 
 
-def load_bundle(context: Context, options: Any) -> bundle.Bundle:
+def load_bundle(context: Context, options: Any) -> Bundle:
     """Return the bundle that the options name, its warnings logged."""
+    from pycontain.runtime import bundle
+
     loaded = bundle.load(options.bundle or ".", options.config)
     for note in loaded.notes:
         context.log.warning(note)
@@ -202,6 +202,8 @@ def _minor(version: str) -> int:
 
 
 def _state(context: Context, options: Any, words: list[str]) -> int:
+    from pycontain.oci import codec
+
     put(codec.dumps_indented(container.load(context.root, words[0]).document()))
     return 0
 
@@ -218,7 +220,7 @@ def signal_number(text: str) -> int:
         return int(text)
     name, plus, offset = text.upper().partition("+")
     name = name if name.startswith("SIG") else "SIG" + name
-    number = getattr(_signal, name, None) if name[3:4].isalpha() else None
+    number: object = getattr(_signal, name, None) if name[3:4].isalpha() else None
     if not isinstance(number, int):
         raise UsageError(f"unknown signal {text!r}")
     if plus and offset.isascii() and offset.isdigit():
@@ -247,6 +249,8 @@ def _delete(context: Context, options: Any, words: list[str]) -> int:
 
 def _ps(context: Context, options: Any, words: list[str]) -> int:
     if options.format == "json":
+        from pycontain.oci import codec
+
         put(codec.dumps(container.load(context.root, words[0]).processes()) + b"\n")
         return 0
     return _more("ps")(context, options, words)
@@ -278,6 +282,8 @@ def _launch_options(
     context: Context, options: Any, process: Any, *, detached: bool
 ) -> LaunchOptions:
     """Return what launch needs from the command line and the caller's descriptors."""
+    from pycontain.runtime.launch import LaunchOptions
+
     launch = LaunchOptions()
     launch.preserve_fds = preserved(options, process)
     terminal = bool(process.get("terminal"))
@@ -300,11 +306,11 @@ def preserved(options: Any, process: Any) -> int:
 
     Sets LISTEN_FDS and LISTEN_PID of the process for the former (sd_listen_fds(3)).
     """
-    listen = paths.environ("LISTEN_FDS")
-    owner = paths.environ("LISTEN_PID")
+    listen = posix.environ.get(b"LISTEN_FDS", b"").decode("ascii", "replace")
+    owner = posix.environ.get(b"LISTEN_PID", b"").decode("ascii", "replace")
     passed = 0
     if listen and owner in ("", str(posix.getpid())):
-        passed = table.whole_number("LISTEN_FDS", listen)
+        passed: int = table.whole_number("LISTEN_FDS", listen)
         process["env"] = [*process.get("env", []), f"LISTEN_FDS={passed}", "LISTEN_PID=1"]
     if options.preserve_fds < 0:
         raise UsageError("--preserve-fds must not be negative")

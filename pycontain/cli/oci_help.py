@@ -42,7 +42,7 @@ def version() -> str:
 def overview() -> str:
     """Return what --help prints."""
     width = max(map(len, table.VERBS))
-    verbs = "".join(f"   {name:{width}}  {verb.about}\n" for name, verb in table.VERBS.items())
+    verbs = "".join(f"   {name:{width}}  {verb[0]}\n" for name, verb in table.VERBS.items())
     return f"{_INTRODUCTION}{verbs}\nGLOBAL OPTIONS:\n{_options(table.GLOBALS)}"
 
 
@@ -51,17 +51,18 @@ def verb(name: str) -> str:
     found = table.VERBS.get(name)
     if found is None:
         raise UsageError(f"unknown command {name!r}", hint="pycontain-oci --help lists them")
-    usage = f"pycontain-oci {name} [options] {found.arguments}".rstrip()
-    example = f"\nEXAMPLE:\n   pycontain-oci {found.example}\n" if found.example else ""
+    usage = f"pycontain-oci {name} [options] {found[1]}".rstrip()
+    example = f"\nEXAMPLE:\n   pycontain-oci {found[5]}\n" if found[5] else ""
     return (
-        f"pycontain-oci {name} - {found.about}\n\nUSAGE:\n   {usage}\n{example}\n"
-        f"OPTIONS:\n{_options(found.options)}"
+        f"pycontain-oci {name} - {found[0]}\n\nUSAGE:\n   {usage}\n{example}\n"
+        f"OPTIONS:\n{_options(found[6])}"
     )
 
 
 def _options(options: Sequence[Option]) -> str:
-    shown = [", ".join(o.names) + (f" {o.metavar}" if o.metavar else "") for o in options]
+    shown = [
+        ", ".join(names.split()) + (" " + metavar) * bool(metavar)
+        for names, _, metavar, _ in options
+    ]
     width = max((len(text) for text in shown), default=0)
-    return "".join(
-        f"   {text:{width}}  {o.about}\n" for text, o in zip(shown, options, strict=True)
-    )
+    return "".join(f"   {text:{width}}  {o[3]}\n" for text, o in zip(shown, options, strict=True))

@@ -1,52 +1,40 @@
 """Messages of `pycontain-oci`: to the log file the engine reads, to standard error, or both.
 
 One message is one line, as runc writes it: `time="…" level=error msg="…"`, or, with the format
-json, an object with level, msg and time. An error goes to standard error too.
+json, an object with level, msg and time. An error goes to standard error too. Most calls have
+nothing to say: the file is opened, and what writing needs imported, with the first message.
 """
 
 from __future__ import annotations
 
 import posix
-import time
 
-from pycontain.errors import KernelError, UsageError, quote
-from pycontain.oci import codec
-from pycontain.runtime.state import timestamp
+from pycontain.errors import UsageError
 
 
 class Log:
     """Where messages go: fd 2, or the file of --log."""
 
-    __slots__ = ("debugging", "fd", "json")
+    __slots__ = ("debugging", "json", "path")
 
     def __init__(self) -> None:
-        self.fd = 2
+        self.path = ""
         self.json = False
         self.debugging = False
 
-    def open(self, path: str, how: str, *, debugging: bool) -> None:
-        """Set format and, when `path` is given, file; raises UsageError, KernelError."""
+    def configure(self, path: str, how: str, *, debugging: bool) -> None:
+        """Set file and format (text or json); raises UsageError."""
         if how not in ("", "text", "json"):
             raise UsageError(f"--log-format: unknown format {how!r}, text or json")
+        if "\0" in path:
+            raise UsageError("--log holds a NUL byte")
+        self.path = path
         self.json = how == "json"
         self.debugging = debugging
-        if not path:
-            return
-        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC
-        try:
-            fd = posix.open(path, flags, 0o644)
-        except (OSError, ValueError) as error:
-            number = error.errno or 0 if isinstance(error, OSError) else 22
-            raise KernelError("open log", path, number) from None
-        # Never in the range of descriptors that --preserve-fds hands on.
-        import fcntl
-
-        self.fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64)
-        posix.close(fd)
 
     def error(self, message: str) -> None:
         self._write("error", message)
-        if self.fd != 2:
+        if self.path:
             _put(2, f"{message}\n".encode("utf-8", "backslashreplace"))
 
     def warning(self, message: str) -> None:
@@ -57,13 +45,32 @@ class Log:
             self._write("debug", message)
 
     def _write(self, level: str, message: str) -> None:
+        import time
+
+        from pycontain.errors import quote
+        from pycontain.oci import codec
+        from pycontain.runtime.state import timestamp
+
         now = timestamp(time.time())
         if self.json:
             line = codec.dumps({"level": level, "msg": message, "time": now})
         else:
             text = quote(message).replace("\\", "\\\\").replace('"', '\\"')
             line = f'time="{now}" level={level} msg="{text}"'.encode("utf-8", "backslashreplace")
-        _put(self.fd, line + b"\n")
+        if not self.path:
+            _put(2, line + b"\n")
+            return
+        self._append(line + b"\n")
+
+    def _append(self, line: bytes) -> None:
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC
+        try:
+            fd = posix.open(self.path, flags, 0o644)
+        except OSError as error:
+            _put(2, f"open log {self.path}: {error.strerror}\n".encode())
+            return
+        _put(fd, line)
+        posix.close(fd)
 
 
 def _put(fd: int, line: bytes) -> None:

@@ -2,20 +2,17 @@
 
 A verb reads as its list of steps. What a container is made of is decided in `plan`, carried out by
 `launch`; files and status are `state`'s. What `create` sets up is undone in reverse when a later
-step fails: nothing is left of a failed create.
+step fails: nothing is left of a failed create. What only some verbs need is imported by them:
+`start` and `state` are called for every container and must not pay for `create`.
 """
-
-# ruff: noqa: A002 - `id`, `all`, `type` are the words of the specification and of runc
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
 import posix
-import select
+from _signal import SIGKILL, pidfd_send_signal  # type: ignore[import-not-found]
+from select import POLLIN, poll
 
-from pycontain.cgroup import manager
 from pycontain.errors import ConflictError, KernelError, NotFoundError, PycontainError
-from pycontain.runtime import hooks, launch
 from pycontain.runtime import state as states
 
 TYPE_CHECKING = False
@@ -25,11 +22,16 @@ if TYPE_CHECKING:
 
     from pycontain.cgroup.manager import Cgroup
     from pycontain.oci.runtime import Process, Resources, Spec
+    from pycontain.runtime.hooks import HookError
     from pycontain.runtime.launch import Init, LaunchOptions
     from pycontain.runtime.state import State
 
 KILL_WAIT_MS = 10000
 """How long `delete --force` waits for a killed init: the kernel may be writing its core out."""
+
+
+LATER_STAGES = ("startContainer", "poststart", "poststop")
+"""The hook stages that state.json has to remember, since they run after `create`."""
 
 
 class Container:
@@ -55,13 +57,15 @@ class Container:
     def cgroup(self) -> Cgroup:
         """The container's cgroup, attached by the paths that state.json holds."""
         if self._cgroup is None:
+            from pycontain.cgroup import manager
+
             self._cgroup = manager.attach(self.state.cgroup)
         return self._cgroup
 
     def status(self) -> str:
         """Return creating, created, running, paused or stopped, as it is now."""
         status = states.status(self.state, self.home, frozen=False)
-        if status in (states.CREATED, states.RUNNING) and self.cgroup.frozen():
+        if status in (states.CREATED, states.RUNNING) and _is_frozen(self.state.cgroup):
             return states.PAUSED
         return status
 
@@ -80,7 +84,7 @@ class Container:
             raise KernelError("read", path, error) from None
         return codec.load_object(data, path, lone_surrogates=True)  # type: ignore[return-value]
 
-    def start(self) -> list[hooks.HookError]:
+    def start(self) -> list[HookError]:
         """Let the parked init execute the program; return the failures of poststart hooks.
 
         Raises ConflictError unless the status is created, HookError when a startContainer hook
@@ -94,13 +98,14 @@ class Container:
         """Run the startContainer hooks, then let the parked init go."""
         try:
             self._run_hooks("startContainer", states.CREATED)
-        except hooks.HookError:
+        except PycontainError:
             self._kill_init()
             raise
-        launch.release(self.home + states.FIFO, self.state.pid)
-        _remove_file(self.home + states.FIFO)
+        fifo = self.home + states.FIFO
+        _release(fifo, self.state.pid)
+        _remove_file(fifo)
 
-    def poststart(self) -> list[hooks.HookError]:
+    def poststart(self) -> list[HookError]:
         """Run the poststart hooks, each of them, and return the failures.
 
         They are warnings before version 1.3 of the specification and errors from then on
@@ -109,6 +114,8 @@ class Container:
         stage = self.state.hooks.get("poststart")
         if not stage:
             return []
+        from pycontain.runtime import hooks
+
         document = states.document(self.state, states.RUNNING)
         return hooks.run_each("poststart", stage, document, self.state.pid)
 
@@ -125,11 +132,11 @@ class Container:
             states.allow("kill", self.id, status)
             if not send(self.state.pid, self.state.start_time, signal):
                 raise ConflictError(f"container {self.id} not running")
-        if status == states.PAUSED and signal == _signal.SIGKILL:
+        if status == states.PAUSED and signal == SIGKILL:
             # A frozen process of cgroup v1 does not even die.
             self.cgroup.thaw()
 
-    def delete(self, *, force: bool = False) -> list[hooks.HookError]:
+    def delete(self, *, force: bool = False) -> list[HookError]:
         """Undo what create made; return the failures of poststop hooks (they are warnings).
 
         Raises ConflictError when the container runs and not `force`.
@@ -145,12 +152,15 @@ class Container:
         stage = self.state.hooks.get("poststop")
         if not stage:
             return []
+        from pycontain.runtime import hooks
+
         return hooks.run_each("poststop", stage, states.document(self.state, states.STOPPED), 0)
 
     def pause(self) -> None:
         """Freeze every process of the container."""
         states.allow("pause", self.id, self.status())
         self.cgroup.freeze()
+        self._note_cgroup()
 
     def resume(self) -> None:
         """Thaw a paused container."""
@@ -161,6 +171,14 @@ class Container:
         """Apply `resources`; a field that is absent stays as it is."""
         states.allow("update", self.id, self.status())
         self.cgroup.apply(resources)
+        self._note_cgroup()
+
+    def _note_cgroup(self) -> None:
+        """Remember directories that came with a controller joined just now (v1)."""
+        paths = self.cgroup.paths()
+        if paths != self.state.cgroup:
+            self.state.cgroup = paths
+            states.save(self.home, self.state)
 
     def processes(self) -> list[int]:
         """Return the pids of the container's processes as this process sees them."""
@@ -178,11 +196,15 @@ class Container:
             )
         if status not in (*states.MOVES["exec"], states.PAUSED):
             raise ConflictError(f"cannot exec in a {status} container: {self.id}")
+        from pycontain.runtime import launch
+
         return launch.launch_exec(process, self, options)
 
     def _run_hooks(self, stage: str, status: str) -> None:
         wanted = self.state.hooks.get(stage)
         if wanted:
+            from pycontain.runtime import hooks
+
             hooks.run(stage, wanted, states.document(self.state, status), self.state.pid)
 
     def _kill_init(self) -> None:
@@ -195,12 +217,10 @@ class Container:
         try:
             if not states.is_alive(self.state.pid, self.state.start_time):
                 return
-            _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
-            if self.cgroup.frozen():
+            pidfd_send_signal(pidfd, SIGKILL)
+            if _is_frozen(self.state.cgroup):
                 self.cgroup.thaw()
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            if not poll.poll(KILL_WAIT_MS):
+            if not _poll(KILL_WAIT_MS, pidfd):
                 raise ConflictError(f"init process {self.state.pid} of {self.id} does not die")
         finally:
             posix.close(pidfd)
@@ -272,6 +292,8 @@ def _make(
     *,
     park: bool,
 ) -> tuple[Container, Init]:
+    from pycontain.runtime import launch
+
     home = states.claim(run_root, id)
     undo: list[Callable[[], object]] = [lambda: remove_home(home)]
     try:
@@ -303,8 +325,8 @@ def _make(
 def _new_state(id: str, bundle: str, spec: Spec) -> State:
     state = states.State(id, bundle, spec["root"]["path"], spec["ociVersion"])
     state.annotations = spec.get("annotations", {})
-    wanted = spec.get("hooks", {})
-    state.hooks = {stage: wanted[stage] for stage in hooks.LATER_STAGES if wanted.get(stage)}  # type: ignore[literal-required]
+    wanted: Any = spec.get("hooks", {})
+    state.hooks = {stage: wanted[stage] for stage in LATER_STAGES if wanted.get(stage)}
     return state
 
 
@@ -317,6 +339,8 @@ def _remember_config(home: str, spec: Spec, raw: bytes) -> None:
 
 
 def _open_cgroup(id: str, spec: Spec, kind: str) -> Cgroup:
+    from pycontain.cgroup import manager
+
     path = spec.get("linux", {}).get("cgroupsPath", "")
     return manager.open(kind, path, id=id)
 
@@ -337,11 +361,58 @@ def _hook_runner(container: Container, spec: Spec) -> Callable[[str, int], None]
 
     def run_stage(stage: str, pid: int) -> None:
         if wanted.get(stage):
+            from pycontain.runtime import hooks
+
             container.state.pid = pid
             document = states.document(container.state, states.CREATED)
             hooks.run(stage, wanted[stage], document, pid)
 
     return run_stage
+
+
+def _is_frozen(paths: dict[str, str]) -> bool:
+    """Return whether the freezer of the cgroup at `paths` is on; see `Cgroup.frozen`."""
+    if "freezer" in paths:
+        return _word(paths["freezer"] + "/freezer.state") in (b"FROZEN", b"FREEZING")
+    return "" in paths and _word(paths[""] + "/cgroup.freeze") == b"1"
+
+
+def _word(path: str) -> bytes:
+    try:
+        return states.read_file(path).strip()
+    except OSError:
+        # The cgroup is gone with its processes, or there is no freezer: nothing is frozen.
+        return b""
+
+
+def _release(fifo: str, pid: int) -> None:
+    """Open the exec fifo, which lets the parked process `pid` go on, and hear that it does."""
+    try:
+        pidfd = posix.pidfd_open(pid)
+        # A blocking open would wait for ever for an init that died meanwhile.
+        fd = posix.open(fifo, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+    except ProcessLookupError:
+        raise ConflictError(f"the container's init process {pid} is gone") from None
+    except OSError as error:
+        posix.close(pidfd)
+        raise KernelError("open exec fifo", fifo, error, call="open") from None
+    try:
+        _poll(KILL_WAIT_MS, fd, pidfd)
+        if not posix.read(fd, 1):
+            raise ConflictError(f"the container's init process {pid} died before start")
+    except BlockingIOError:
+        raise ConflictError(f"the container's init process {pid} does not answer") from None
+    finally:
+        posix.close(fd)
+        posix.close(pidfd)
+
+
+def _poll(timeout_ms: int, *fds: int) -> bool:
+    """Return whether one of `fds` became readable in time."""
+    polled = poll()
+    for fd in fds:
+        polled.register(fd, POLLIN)
+    return bool(polled.poll(timeout_ms))
 
 
 def _undo(steps: list[Callable[[], object]]) -> None:
@@ -363,7 +434,7 @@ def send(pid: int, start_time: int, signal: int) -> bool:
     try:
         if not states.is_alive(pid, start_time):
             return False
-        _signal.pidfd_send_signal(pidfd, signal)
+        pidfd_send_signal(pidfd, signal)
     except ProcessLookupError:
         return False
     except OSError as error:

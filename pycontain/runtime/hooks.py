@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
     from pycontain.oci.runtime import Hook
 
-LATER_STAGES = ("startContainer", "poststart", "poststop")
-"""The stages that state.json has to remember, since they run after `create`."""
-
 INSIDE = ("createContainer", "startContainer")
 
 OUTPUT_LIMIT = 4096

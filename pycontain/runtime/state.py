@@ -7,8 +7,6 @@ from the init process (pid and start time, so a reused pid is no container), the
 freezer.
 """
 
-# ruff: noqa: A002 - `id`, `all`, `type` are the words of the specification and of runc
-
 from __future__ import annotations
 
 import posix

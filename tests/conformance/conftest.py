@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from oci_driver import Bundle, Oci, launcher, make_rootfs
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

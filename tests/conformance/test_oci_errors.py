@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from oci_driver import Bundle, Oci
     from pathlib import Path
+
+    from oci_driver import Bundle, Oci
 
 pytestmark = pytest.mark.root
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-
-import pytest
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
-    from oci_driver import Bundle, Oci
     from pathlib import Path
+
+    from oci_driver import Bundle, Oci
 
 pytestmark = pytest.mark.root
 

@@ -1,7 +1,5 @@
 """The life of a container: create, start, state, kill, delete, and what is refused when."""
 
-# ruff: noqa: A002 - `id`, `all`, `type` are the words of the specification and of runc
-
 from __future__ import annotations
 
 import json
@@ -10,9 +8,9 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oci_driver import Bundle, Oci

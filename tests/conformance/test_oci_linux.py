@@ -1,15 +1,13 @@
 """Namespaces, mounts, devices, paths, sysctl, seccomp and the other fields of `linux`."""
 
-# ruff: noqa: A002 - `id`, `all`, `type` are the words of the specification and of runc
-
 from __future__ import annotations
 
 import os
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oci_driver import Bundle, Oci
