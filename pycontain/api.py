@@ -1,0 +1,207 @@
+"""The Python API: run a command in a container from this process.
+
+    result = pycontain.run("busybox", ["echo", "hi"], memory="64m", cpus=0.5)
+
+Options are those of `pycontain run` with underscores, each as its text or as a number, a flag as a
+bool, a repeatable one as a list or, for pairs, a dict. Nothing is forked in Python and no thread is
+started; it may be called from several threads.
+"""
+
+from __future__ import annotations
+
+import posix
+import select
+import time
+
+from pycontain import paths
+from pycontain.cli.options import CONVERTERS
+from pycontain.cli.run_options import RUN
+from pycontain.engine import removal
+from pycontain.engine.engine import Engine, Outcome
+from pycontain.errors import UsageError
+from pycontain.runtime.foreground import reap
+from pycontain.runtime.launch import LaunchOptions
+from pycontain.spec.options import RunOptions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pycontain.engine.draft import Draft
+    from pycontain.runtime.container import Container
+
+NOT_HERE = frozenset(
+    ["detach", "tty", "interactive", "explain", "timeline", "format", "runtime", "sig_proxy"]
+)
+"""Options of the command line that make no sense in a process."""
+_CHUNK = 65536
+
+
+class Result:
+    """How a container ended.
+
+    stdout and stderr are bytes; `oom` tells that the kernel killed it for memory; `timings` are
+    seconds by phase: make, launch, run, remove.
+    """
+
+    __slots__ = ("exit_status", "oom", "stderr", "stdout", "timings")
+
+    def __init__(self, exit_status: int, stdout: bytes, stderr: bytes, *, oom: bool) -> None:
+        self.exit_status = exit_status
+        self.stdout = stdout
+        self.stderr = stderr
+        self.oom = oom
+        self.timings: dict[str, float] = {}
+
+    def __repr__(self) -> str:
+        return f"Result(exit_status={self.exit_status}, stdout={self.stdout!r}, oom={self.oom})"
+
+
+def run(
+    image: str,
+    argv: Sequence[str] = (),
+    *,
+    stdin: bytes = b"",
+    root: str = "",
+    state: str = "",
+    timeout: float | None = None,
+    **options: object,
+) -> Result:
+    """Run a command in a new container, wait for it and remove the container; return its Result.
+
+    `stdin` is what the command reads. After `timeout` seconds the container is killed and its exit
+    status is 137. Raises the classes of pycontain.errors.
+    """
+    engine = Engine(paths.data_root(root), paths.run_root(state))
+    wanted = run_options({"rm": True, **options})
+    moments = [time.monotonic()]
+    removal.reconcile(engine.store)
+    draft = engine.maker.make(wanted, image, argv)
+    moments.append(time.monotonic())
+    started = time.time()
+    container, pidfd, pipes = _launch(engine, draft)
+    moments.append(time.monotonic())
+    try:
+        output = _talk(container, pidfd, pipes, stdin, timeout)
+        outcome = Outcome(reap(pidfd))
+    finally:
+        for fd in (pidfd, *pipes):
+            if fd >= 0:
+                posix.close(fd)
+        moments.append(time.monotonic())
+    engine.finish(draft.record, draft.lock, container, outcome, started)
+    moments.append(time.monotonic())
+    result = Result(outcome.status, output[pipes[1]], output[pipes[2]], oom=outcome.oom)
+    phases = ("make", "launch", "run", "remove")
+    result.timings = {name: moments[at + 1] - moments[at] for at, name in enumerate(phases)}
+    return result
+
+
+def run_options(given: dict[str, object]) -> RunOptions:
+    """Return the options of keyword arguments, converted by the table of `pycontain run`."""
+    known = {option.dest: option for option in RUN if option.dest not in NOT_HERE}
+    values: dict[str, object] = {}
+    for dest, value in given.items():
+        option = known.get(dest)
+        if option is None:
+            raise UsageError(f"unknown option {dest}")
+        parse = CONVERTERS[option.kind]
+        if option.many:
+            values[dest] = [parse(text, dest) for text in _texts(value)]
+        elif value is not None:
+            values[dest] = parse(_text(value), dest)
+    return RunOptions(values)
+
+
+def _texts(value: object) -> list[str]:
+    if isinstance(value, dict):
+        return [f"{key}={part}" for key, part in value.items()]
+    if isinstance(value, str):
+        return [value]
+    return [str(each) for each in value]  # type: ignore[attr-defined]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:.9f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def _launch(engine: Engine, draft: Draft) -> tuple[Container, int, list[int]]:
+    """Start the container on pipes; return it, its pidfd and our ends of stdin, stdout, stderr."""
+    theirs, ours = [], []
+    for ours_reads in (False, True, True):
+        read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
+        ours.append(read_end if ours_reads else write_end)
+        theirs.append(write_end if ours_reads else read_end)
+    how = LaunchOptions()
+    how.rootfs_mounts = draft.rootfs_mounts
+    how.stdio = (theirs[0], theirs[1], theirs[2])
+    try:
+        container, init = engine.start_init(draft.record, draft.spec, draft.directory, how)
+    except BaseException as error:
+        for fd in ours:
+            posix.close(fd)
+        engine.abandon(draft, error)
+        raise
+    finally:
+        for fd in theirs:
+            posix.close(fd)
+    return container, init.pidfd, ours
+
+
+def _talk(
+    container: Container, pidfd: int, pipes: list[int], stdin: bytes, timeout: float | None
+) -> dict[int, bytes]:
+    """Feed stdin and collect output until init has ended; return the output by descriptor.
+
+    Closes the input when all is written; its place in `pipes` becomes -1.
+    """
+    output = {pipes[1]: b"", pipes[2]: b""}
+    poll = select.poll()
+    for fd in output:
+        poll.register(fd, select.POLLIN)
+    poll.register(pidfd, select.POLLIN)
+    posix.set_blocking(pipes[0], False)
+    poll.register(pipes[0], select.POLLOUT)
+    end = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = None if end is None else max(0, int((end - time.monotonic()) * 1000))
+        ready = poll.poll(left)
+        if not ready:
+            container.kill(9)
+            end = None
+        for fd, _ in ready:
+            if fd == pipes[0]:
+                stdin = _feed(fd, stdin)
+                if not stdin:
+                    poll.unregister(fd)
+                    posix.close(fd)
+                    pipes[0] = -1
+            elif fd in output and not _collect(fd, output):
+                poll.unregister(fd)
+        if any(fd == pidfd for fd, _ in ready):
+            for fd in output:
+                posix.set_blocking(fd, False)
+                while _collect(fd, output):
+                    pass
+            return output
+
+
+def _feed(fd: int, data: bytes) -> bytes:
+    """Write what the pipe takes; return what is left, nothing when nobody reads."""
+    try:
+        return data[posix.write(fd, data[:_CHUNK]) :] if data else b""
+    except BlockingIOError:
+        return data
+    except BrokenPipeError:
+        return b""
+
+
+def _collect(fd: int, output: dict[int, bytes]) -> bool:
+    try:
+        data = posix.read(fd, _CHUNK)
+    except BlockingIOError:
+        return False
+    output[fd] += data
+    return bool(data)
