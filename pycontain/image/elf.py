@@ -40,7 +40,7 @@ def read(path: str) -> Elf | None:
         return None
     try:
         return _parse(content, path)
-    except (struct.error, IndexError, ValueError):
+    except (struct.error, IndexError, ValueError, OverflowError):
         raise InvalidError(f"{quote(path)}: malformed ELF file") from None
 
 
