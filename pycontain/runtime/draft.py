@@ -46,9 +46,9 @@ class Inputs:
     __slots__ = (
         "bundle", "cgroup_fds", "cgroup_paths", "console", "hooks", "join_flags", "join_pid",
         "join_pidfd", "join_root", "keyring", "last_capability", "namespaces", "network",
-        "no_pivot", "park_dir", "park_name", "preserve_fds", "private_parent", "rootfs",
-        "rootfs_mounts", "rootless", "seccomp", "stdio", "stdio_owned", "stub", "sync", "trees",
-        "unified", "user_namespace",
+        "no_pivot", "park_dir", "park_name", "preserve_fds", "private_parent", "root_tree",
+        "rootfs", "rootfs_mounts", "rootless", "seccomp", "stdio", "stdio_owned", "stub", "sync",
+        "trees", "unified", "user_namespace",
     )  # fmt: skip
 
     def __init__(self, rootfs: str = "", bundle: str = "") -> None:
@@ -72,6 +72,7 @@ class Inputs:
         self.cgroup_fds: list[int] = []  # v1: cgroup.procs of each hierarchy
         self.cgroup_paths: dict[str, str] = {}
         self.unified = True
+        self.root_tree = -1  # the rootfs, opened by the parent for a user namespace
         self.trees: dict[int, int] = {}  # index in mounts -> detached tree made by the parent
         self.private_parent = ""  # mount that holds the rootfs and must not stay shared
         self.seccomp = b""

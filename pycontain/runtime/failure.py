@@ -62,7 +62,10 @@ def explain(failed: OpFailed, findings: Exception | None) -> PycontainError:
     if failed.number == errno.EOWNERDEAD:
         hint = "the process was killed at this step; out of memory?"
     place = f" ({op.path})" if op.path else ""
-    return KernelError(f"{op.step}{place}:", op.target, failed.number, call=op.call, hint=hint)
+    colon = ":" if op.target else ""
+    return KernelError(
+        f"{op.step}{place}{colon}", op.target, failed.number, call=op.call, hint=hint
+    )
 
 
 def program_error(path: str, number: int) -> PycontainError:

@@ -214,10 +214,12 @@ def _trees(spec: Spec, inputs: Inputs, held: Gathered) -> None:
         m.get("uidMappings") or "idmap" in (o := m.get("options") or ()) or "ridmap" in o
         for m in mounts
     )
-    if mapped or (inputs.user_namespace and not inputs.rootless and mounts):
+    if mapped or (inputs.user_namespace and not inputs.rootless):
         from pycontain.runtime import idmap
 
         inputs.trees = {index: held.keep(fd) for index, fd in idmap.trees(spec, inputs).items()}
+        if inputs.user_namespace and not inputs.rootless and not inputs.rootfs_mounts:
+            inputs.root_tree = held.keep(idmap.root_tree(inputs.rootfs))
 
 
 def for_exec(

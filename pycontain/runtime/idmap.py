@@ -120,6 +120,18 @@ def trees(spec: Spec, inputs: Inputs) -> dict[int, int]:
     return found
 
 
+def root_tree(path: str) -> int:
+    """Return a detached, private copy of the mounts at `path`."""
+    tree = _tree(path, recursive=True)
+    try:
+        flags = c.AT_EMPTY_PATH | c.AT_RECURSIVE
+        kernel.mount_setattr(tree, "", flags, propagation=c.MS_PRIVATE)
+    except BaseException:
+        posix.close(tree)
+        raise
+    return tree
+
+
 def _tree(source: str, recursive: bool) -> int:
     flags = c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC | (c.AT_RECURSIVE if recursive else 0)
     try:

@@ -104,7 +104,7 @@ def launch_init(spec: Spec, options: LaunchOptions) -> Init:
         inputs = gather.for_init(spec, options, held)
         spaces = namespaces.asked(spec.get("linux", {}))
         dialogue = Dialogue(spec, options, held)
-        program = plan.init(spec, inputs)
+        program = _written(plan.init, spec, inputs)
         flags = namespaces.clone_flags(spaces)
         before_stub = bool(
             inputs.hooks or (inputs.user_namespace and not spaces["user"]) or _copies(spec)
@@ -120,9 +120,17 @@ def launch_exec(process: Process, container: Container, options: LaunchOptions) 
         inputs = gather.for_exec(spec, process, container, options, held)
         dialogue = Dialogue(spec, options, held)
         dialogue.process = process
-        program = execplan.join(spec, process, inputs)
+        program = _written(execplan.join, spec, process, inputs)
         pid_namespace = inputs.join_pidfd if inputs.join_pid else -1
         return _start(program, inputs, options, dialogue, 0, True, pid_namespace)
+
+
+def _written(write: Callable[..., Program], *parts: object) -> Program:
+    try:
+        return write(*parts)
+    except ValueError as error:
+        # A NUL byte or an unpaired surrogate has no form as a C string.
+        raise InvalidError(f"config.json: {error}") from None
 
 
 def _copies(spec: Spec) -> bool:
@@ -143,8 +151,6 @@ def _start(
         running = _spawn(program, options, flags, cgroup_fd, vfork, pid_namespace)
     except OSError as error:
         raise _clone_error(error, flags) from None
-    except ValueError as error:
-        raise InvalidError(f"config.json: {error}") from None
     try:
         dialogue.serve(running.pid, running.pidfd)
         if not dialogue.parked:

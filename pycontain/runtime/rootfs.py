@@ -54,6 +54,14 @@ def mount(draft: Draft) -> None:
     """Write: mount what makes the rootfs at root.path and open it."""
     program, path = draft.program, draft.inputs.rootfs
     program.step("mount rootfs", "root.path")
+    if draft.inputs.root_tree >= 0:
+        # Where the child's root may not even go: the parent opened it, any place will do for it.
+        tree: Reg | int = draft.inputs.root_tree
+        program.call(
+            "move_mount", tree, "", c.AT_FDCWD, "/", c.MOVE_MOUNT_F_EMPTY_PATH, target=path
+        )
+        draft.root = tree
+        return
     mounts: list[dict[str, Any]] = draft.inputs.rootfs_mounts
     for entry in mounts:
         _mount_one(draft, entry)

@@ -1,0 +1,710 @@
+"""What a plan makes of a real rootfs, seen from inside; with both executors."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pycontain.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
+    InvalidError,
+    KernelError,
+    PycontainError,
+)
+from pycontain.runtime import launch
+from pycontain.runtime.capabilities import DEFAULT
+
+pytestmark = pytest.mark.root
+
+BUSYBOX = shutil.which("busybox")
+APPLETS = "sh cat ls id ps mount umount mkdir touch readlink grep hostname pwd stat sleep env tty"
+MASKED = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/acpi", "/sys/firmware", "/hidden"]
+READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/kept"]
+
+
+@pytest.fixture(params=["native", "python"])
+def executor(request: pytest.FixtureRequest) -> str:
+    from pycontain.syscalls import kernel
+
+    if request.param == "native" and not kernel.HAVE_NATIVE:
+        pytest.skip("the native module is not built")
+    return str(request.param)
+
+
+@pytest.fixture
+def rootfs(tmp_path: Path) -> Path:
+    if not BUSYBOX:
+        pytest.skip("needs busybox-static")
+    root = tmp_path / "rootfs"
+    (root / "bin").mkdir(parents=True)
+    shutil.copy(BUSYBOX, root / "bin/busybox")
+    for name in APPLETS.split():
+        (root / "bin" / name).symlink_to("busybox")
+    (root / "tmp").mkdir()
+    return root
+
+
+def make_spec(rootfs: Path, *args: str, **process: Any) -> dict[str, Any]:
+    quiet = ["nosuid", "noexec", "nodev"]
+    return {
+        "ociVersion": "1.2.0",
+        "root": {"path": str(rootfs)},
+        "hostname": "box",
+        "process": {
+            "args": list(args),
+            "cwd": "/",
+            "env": ["PATH=/bin", "HOME=/"],
+            "user": {"uid": 0, "gid": 0},
+            "noNewPrivileges": True,
+            "capabilities": {k: list(DEFAULT) for k in ("bounding", "effective", "permitted")},
+            **process,
+        },
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": quiet},
+            {
+                "destination": "/dev",
+                "type": "tmpfs",
+                "source": "tmpfs",
+                "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
+            },
+            {
+                "destination": "/dev/pts",
+                "type": "devpts",
+                "source": "devpts",
+                "options": ["nosuid", "noexec", "ptmxmode=0666", "mode=0620", "gid=5"],
+            },
+            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*quiet, "ro"]},
+        ],
+        "linux": {
+            "namespaces": [
+                {"type": t} for t in ("pid", "network", "ipc", "uts", "mount", "cgroup")
+            ],
+            "maskedPaths": list(MASKED),
+            "readonlyPaths": list(READONLY),
+        },
+    }
+
+
+def bind(source: object, destination: str, *options: str) -> dict[str, Any]:
+    return {
+        "destination": destination,
+        "type": "bind",
+        "source": str(source),
+        "options": list(options) or ["rbind"],
+    }
+
+
+class Ended:
+    """Exit status and output of a container that ran to its end."""
+
+    def __init__(self, status: int, output: str) -> None:
+        self.status = status
+        self.output = output
+        self.lines = output.splitlines()
+
+
+class Start:
+    """Starts containers and keeps an eye on what is left of them."""
+
+    def __init__(self, executor: str) -> None:
+        self.executor = executor
+
+    def options(self, output: int) -> launch.LaunchOptions:
+        options = launch.LaunchOptions()
+        options.executor = self.executor
+        null = os.open("/dev/null", os.O_RDWR)
+        options.stdio = (null, output, output)
+        return options
+
+    def __call__(self, spec: dict[str, Any], **extra: Any) -> Ended:
+        output = os.memfd_create("output")
+        options = self.options(output)
+        try:
+            for name, value in extra.items():
+                setattr(options, name, value)
+            init = launch.launch_init(spec, options)  # type: ignore[arg-type]
+            result = os.waitid(os.P_PIDFD, init.pidfd, os.WEXITED)
+            os.close(init.pidfd)
+            assert result is not None
+            text = os.pread(output, 1 << 20, 0).decode("utf-8", "replace")
+            return Ended(result.si_status, text)
+        finally:
+            os.close(options.stdio[0])
+            os.close(output)
+
+
+@pytest.fixture
+def start(executor: str, rootfs: Path) -> Iterator[Start]:
+    before = children(), descriptors()
+    yield Start(executor)
+    assert (children(), descriptors()) == before
+    assert str(rootfs.parent) not in Path("/proc/self/mountinfo").read_text()
+
+
+def children() -> str:
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+
+
+def descriptors() -> dict[str, str]:
+    gc.collect()
+    found = {}
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found[fd] = os.readlink(f"/proc/self/fd/{fd}")
+    return found
+
+
+def sh(rootfs: Path, script: str, **process: Any) -> dict[str, Any]:
+    return make_spec(rootfs, "sh", "-c", script, **process)
+
+
+def test_a_container_has_a_world_of_its_own(start: Start, rootfs: Path) -> None:
+    ended = start(sh(rootfs, "hostname; echo $$; ls /proc/net/dev >/dev/null && cat /proc/net/dev"))
+    assert ended.lines[:2] == ["box", "1"]
+    assert [line.split(":")[0].strip() for line in ended.lines[4:]] == ["lo"]
+
+
+def test_status_of_the_program_is_kept(start: Start, rootfs: Path) -> None:
+    assert start(sh(rootfs, "exit 7")).status == 7
+
+
+def test_capabilities_are_those_of_config_json(start: Start, rootfs: Path) -> None:
+    ended = start(sh(rootfs, "grep -E '^(Cap|NoNew)' /proc/self/status"))
+    found = dict(line.split(":\t") for line in ended.lines)
+    mask = "00000000800405fb"
+    assert found == {
+        "CapInh": "0" * 16,
+        "CapPrm": mask,
+        "CapEff": mask,
+        "CapBnd": mask,
+        "CapAmb": "0" * 16,
+        "NoNewPrivs": "1",
+    }
+
+
+def test_a_user_has_ids_groups_and_no_capability(start: Start, rootfs: Path) -> None:
+    user = {"uid": 1000, "gid": 1001, "additionalGids": [7, 8], "umask": 0o27}
+    ended = start(sh(rootfs, "id; umask; grep -E 'Cap(Prm|Eff|Amb)' /proc/self/status", user=user))
+    assert ended.lines[:2] == ["uid=1000 gid=1001 groups=7,8", "0027"]
+    assert all(line.endswith("\t" + "0" * 16) for line in ended.lines[2:])
+
+
+def test_ambient_capabilities_reach_a_user(start: Start, rootfs: Path) -> None:
+    spec = sh(rootfs, "grep CapEff /proc/self/status", user={"uid": 5, "gid": 5})
+    for name in ("effective", "permitted", "inheritable", "ambient"):
+        spec["process"]["capabilities"][name] = ["CAP_NET_BIND_SERVICE"]
+    assert start(spec).output.endswith("0000000000000400\n")
+
+
+def test_no_descriptor_but_the_standard_ones(start: Start, rootfs: Path) -> None:
+    leaked = os.open("/etc", os.O_RDONLY)
+    os.set_inheritable(leaked, True)
+    try:
+        # The directory listing itself is one more.
+        assert start(make_spec(rootfs, "ls", "/proc/self/fd")).lines == ["0", "1", "2", "3"]
+    finally:
+        os.close(leaked)
+
+
+def test_the_host_is_not_mounted_in(start: Start, rootfs: Path) -> None:
+    ended = start(make_spec(rootfs, "cat", "/proc/self/mountinfo"))
+    points = {line.split()[4] for line in ended.lines}
+    assert {"/", "/proc", "/dev", "/dev/pts", "/sys"} <= points
+    assert not any(p.startswith(("/home", "/mnt", "/work", "/tmp")) for p in points)
+    assert all(" shared:" not in line and " master:" not in line for line in ended.lines[:1])
+
+
+def test_masked_and_read_only_paths(start: Start, rootfs: Path) -> None:
+    (rootfs / "hidden").write_text("secret")
+    (rootfs / "kept").mkdir()
+    script = (
+        "cat /hidden /proc/keys /proc/timer_list; ls /sys/firmware;"
+        "for f in /kept/x /proc/sys/kernel/hostname /proc/sysrq-trigger; do"
+        " (echo 1 > $f) 2>/dev/null && echo wrote $f; done; echo end"
+    )
+    assert start(sh(rootfs, script)).lines == ["end"]
+
+
+def test_the_root_is_read_only_when_asked(start: Start, rootfs: Path) -> None:
+    spec = sh(rootfs, "touch /x || echo refused")
+    spec["root"]["readonly"] = True
+    assert start(spec).lines[-1] == "refused"
+    assert not (rootfs / "x").exists()
+
+
+def test_standard_devices_and_links(start: Start, rootfs: Path) -> None:
+    ended = start(
+        sh(rootfs, "cd /dev; ls; echo x > null; readlink fd; readlink ptmx; stat -c %a null tty")
+    )
+    names = set(ended.lines[:-4])
+    assert {"null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "fd"} <= names
+    assert ended.lines[-4:] == ["/proc/self/fd", "pts/ptmx", "666", "666"]
+
+
+def test_devices_of_config_json(start: Start, rootfs: Path) -> None:
+    spec = sh(rootfs, "stat -c '%F %t:%T %a %u' /dev/net/tun /pipe")
+    spec["linux"]["devices"] = [
+        {
+            "path": "/dev/net/tun",
+            "type": "c",
+            "major": 10,
+            "minor": 200,
+            "fileMode": 0o640,
+            "uid": 3,
+        },
+        {"path": "/pipe", "type": "p", "fileMode": 0o600},
+    ]
+    assert start(spec).lines == ["character special file a:c8 640 3", "fifo 0:0 600 0"]
+
+
+@pytest.mark.parametrize("name", ["proc", "sys", "dev"])
+def test_a_linked_kernel_directory_is_refused(
+    start: Start, rootfs: Path, tmp_path: Path, name: str
+) -> None:
+    canary = tmp_path / "canary"
+    canary.mkdir()
+    (rootfs / name).symlink_to(canary)
+    with pytest.raises(KernelError, match="ELOOP"):
+        start(make_spec(rootfs, "id"))
+    assert not list(canary.iterdir())
+
+
+@pytest.mark.parametrize(
+    "destination", ["/link/x", "/../../../../..{canary}/x", "/up/x", "/dangling", "/rel/../../x"]
+)
+def test_no_mount_point_is_made_on_the_host(
+    start: Start, rootfs: Path, tmp_path: Path, destination: str
+) -> None:
+    canary = tmp_path / "canary"
+    canary.mkdir()
+    (rootfs / "link").symlink_to(canary)
+    (rootfs / "up").symlink_to("../../canary")
+    (rootfs / "dangling").symlink_to(canary / "nothing")
+    (rootfs / "rel").mkdir()
+    source = tmp_path / "volume"
+    source.mkdir()
+    spec = make_spec(rootfs, "id")
+    spec["mounts"].append(bind(source, destination.format(canary=canary)))
+    try:
+        start(spec)
+    except PycontainError as error:
+        assert "ENOENT" in str(error)
+    assert not list(canary.iterdir())
+    assert not list(source.iterdir())
+
+
+def test_a_volume_through_a_link_lands_inside(start: Start, rootfs: Path, tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume/file").write_text("here")
+    (rootfs / "data").mkdir()
+    (rootfs / "link").symlink_to("/data")
+    spec = make_spec(rootfs, "cat", "/data/file")
+    spec["mounts"].append(bind(tmp_path / "volume", "/link"))
+    assert start(spec).output == "here"
+
+
+@pytest.mark.parametrize("name", ["self", "thread-self"])
+def test_a_mount_point_linked_into_proc_covers_nothing_of_it(
+    start: Start, rootfs: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake/exec").write_text("fake")
+    (rootfs / "proc").mkdir()
+    (rootfs / "attr").symlink_to(f"/proc/{name}/attr")
+    spec = sh(rootfs, "ls /proc/self/attr | grep -c . ; cat /proc/self/attr/exec")
+    spec["mounts"].append(bind(tmp_path / "fake", "/attr"))
+    try:
+        assert "fake" not in start(spec).output
+    except KernelError as error:
+        assert error.number in (2, 40)
+
+
+@pytest.mark.parametrize("number", range(3, 15))
+def test_the_directory_is_never_outside(start: Start, rootfs: Path, number: int) -> None:
+    with pytest.raises(KernelError, match="working directory"):
+        start(make_spec(rootfs, "pwd", cwd=f"/proc/self/fd/{number}"))
+
+
+def test_a_climbing_directory_stays_inside(start: Start, rootfs: Path) -> None:
+    assert start(make_spec(rootfs, "pwd", cwd="/../../tmp")).output == "/tmp\n"
+
+
+def test_a_missing_directory_is_made(start: Start, rootfs: Path) -> None:
+    assert start(make_spec(rootfs, "pwd", cwd="/a/b")).output == "/a/b\n"
+    assert (rootfs / "a/b").is_dir()
+
+
+FAILURES = {
+    "#!/bin/none\n": (CommandNotFoundError, "interpreter '/bin/none' is missing"),
+    "#!/bin/sh\r\n": (CommandNotFoundError, "CR LF"),
+    "#!\n": (CommandNotExecutableError, "names no interpreter"),
+    "junk": (CommandNotExecutableError, "neither an ELF program nor a script"),
+    "": (CommandNotExecutableError, "empty"),
+    "arm": (CommandNotExecutableError, "built for aarch64"),
+    "dynamic": (CommandNotFoundError, "its loader '/lib64/ld-linux-x86-64.so.2' is missing"),
+}
+
+
+@pytest.mark.parametrize("content", FAILURES)
+def test_a_program_that_cannot_run_is_explained(start: Start, rootfs: Path, content: str) -> None:
+    program = rootfs / "p"
+    elf = Path("/bin/ls").read_bytes()
+    if content == "arm":
+        program.write_bytes(elf[:18] + b"\xb7\x00" + elf[20:])
+    elif content == "dynamic":
+        program.write_bytes(elf)
+    else:
+        program.write_bytes(content.encode())
+    program.chmod(0o755)
+    kind, text = FAILURES[content]
+    with pytest.raises(kind, match=text):
+        start(make_spec(rootfs, "/p"))
+
+
+def test_missing_and_forbidden_programs(start: Start, rootfs: Path) -> None:
+    with pytest.raises(CommandNotFoundError, match=r"executable file not found in \$PATH"):
+        start(make_spec(rootfs, "nothing"))
+    with pytest.raises(CommandNotFoundError, match="no such file or directory"):
+        start(make_spec(rootfs, "/nothing"))
+    with pytest.raises(CommandNotExecutableError, match="permission denied: it is a directory"):
+        start(make_spec(rootfs, "/bin"))
+    (rootfs / "plain").write_text("#!/bin/sh\n")
+    with pytest.raises(CommandNotExecutableError, match="permission denied"):
+        start(make_spec(rootfs, "/plain"))
+    (rootfs / "roots").write_text("#!/bin/sh\n")
+    (rootfs / "roots").chmod(0o700)
+    with pytest.raises(CommandNotExecutableError, match="permission denied"):
+        start(make_spec(rootfs, "/roots", user={"uid": 5, "gid": 5}, capabilities={}))
+
+
+def test_a_noexec_mount_is_named(start: Start, rootfs: Path, tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    shutil.copy(rootfs / "bin/busybox", tmp_path / "v/p")
+    spec = make_spec(rootfs, "/v/p")
+    spec["mounts"].append(bind(tmp_path / "v", "/v", "bind", "noexec"))
+    with pytest.raises(CommandNotExecutableError, match="noexec"):
+        start(spec)
+
+
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_a_filter_is_in_force(
+    start: Start, rootfs: Path, no_new_privileges: bool, uid: int
+) -> None:
+    spec = sh(
+        rootfs, "mkdir /tmp/d; grep -E 'Seccomp:|CapPrm' /proc/self/status",
+        noNewPrivileges=no_new_privileges, user={"uid": uid, "gid": uid},
+    )  # fmt: skip
+    (rootfs / "tmp").chmod(0o777)
+    rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5}
+    spec["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
+    ended = start(spec)
+    assert "Input/output error" in ended.lines[0]
+    assert ended.lines[2] == "Seccomp:\t2"
+    # CAP_SYS_ADMIN, which loading the filter may take, is gone.
+    assert not int(ended.lines[1].split()[1], 16) >> 21 & 1
+
+
+def test_a_listener_reaches_its_agent(start: Start, rootfs: Path, tmp_path: Path) -> None:
+    import array
+    import json
+
+    agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    path = tmp_path / "agent"
+    agent.bind(str(path))
+    agent.listen()
+    spec = make_spec(rootfs, "id")
+    spec["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": str(path),
+        "listenerMetadata": "hello",
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+    }
+    assert start(spec, id="c1").status == 0
+    connection, _ = agent.accept()
+    data, ancillary, _, _ = connection.recvmsg(65536, 64)
+    fds = array.array("i", ancillary[0][2])
+    assert len(fds) == 1
+    os.close(fds[0])
+    message = json.loads(data)
+    assert message["metadata"] == "hello"
+    assert message["fds"] == ["seccompFd"]
+    assert message["state"]["id"] == "c1"
+    connection.close()
+    agent.close()
+
+
+def test_limits_priorities_and_names(start: Start, rootfs: Path) -> None:
+    spec = sh(
+        rootfs, "cat /proc/self/oom_score_adj /proc/sys/net/ipv4/ip_forward; ulimit -n; ulimit -Hn",
+        oomScoreAdj=321, rlimits=[{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}],
+    )  # fmt: skip
+    own = Path("/proc/self/oom_score_adj").read_text()
+    spec["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1"}
+    assert start(spec).lines == ["321", "1", "100", "200"]
+    assert Path("/proc/self/oom_score_adj").read_text() == own
+
+
+def test_scheduling(start: Start, rootfs: Path) -> None:
+    spec = sh(
+        rootfs, "cat /proc/1/stat; grep Cpus_allowed_list /proc/1/status",
+        scheduler={"policy": "SCHED_BATCH", "nice": 5},
+        ioPriority={"class": "IOPRIO_CLASS_IDLE", "priority": 0},
+        execCPUAffinity={"final": "0"},
+    )  # fmt: skip
+    ended = start(spec)
+    assert ended.lines[-1].split() == ["Cpus_allowed_list:", "0"]
+    fields = ended.lines[0].rpartition(")")[2].split()
+    assert (fields[16], fields[38]) == ("5", "3")
+
+
+def test_a_time_namespace(start: Start, rootfs: Path) -> None:
+    if not Path("/proc/self/ns/time").exists():
+        pytest.skip("needs time namespaces")
+    spec = make_spec(rootfs, "cat", "/proc/uptime")
+    spec["linux"]["namespaces"].append({"type": "time"})
+    spec["linux"]["timeOffsets"] = {"boottime": {"secs": 1000000, "nanosecs": 5}}
+    host = float(Path("/proc/uptime").read_text().split()[0])
+    assert float(start(spec).output.split()[0]) - host > 999999
+
+
+def test_a_user_namespace(start: Start, rootfs: Path) -> None:
+    os.chown(rootfs, 100000, 100000)
+    spec = sh(rootfs, "id -u; cat /proc/self/uid_map; touch /x; echo x > /dev/null; ls /dev/zero")
+    spec["linux"]["namespaces"].append({"type": "user"})
+    maps = [{"containerID": 0, "hostID": 100000, "size": 1000}]
+    spec["linux"]["uidMappings"] = spec["linux"]["gidMappings"] = maps
+    ended = start(spec)
+    assert ended.lines[0] == "0"
+    assert ended.lines[1].split() == ["0", "100000", "1000"]
+    assert ended.lines[2:] == ["/dev/zero"]
+    assert (rootfs / "x").stat().st_uid == 100000
+
+
+def test_an_id_mapped_volume(start: Start, rootfs: Path, tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/f").touch()
+    spec = make_spec(rootfs, "stat", "-c", "%u:%g", "/v/f")
+    mount = bind(tmp_path / "v", "/v", "bind", "idmap")
+    mount["uidMappings"] = [{"containerID": 0, "hostID": 5000, "size": 10}]
+    mount["gidMappings"] = [{"containerID": 0, "hostID": 6000, "size": 10}]
+    spec["mounts"].append(mount)
+    try:
+        assert start(spec).output == "5000:6000\n"
+    except KernelError as error:
+        if error.call == "mount_setattr":
+            pytest.skip("needs a file system with id-mapped mounts")
+        raise
+
+
+def test_flags_of_a_bind(start: Start, rootfs: Path, tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    spec = sh(rootfs, "grep ' /v ' /proc/self/mountinfo; touch /v/x || echo refused")
+    spec["mounts"].append(bind(tmp_path / "v", "/v", "rbind", "ro", "nosuid", "rnodev", "noatime"))
+    ended = start(spec)
+    flags = set(ended.lines[0].split()[5].split(","))
+    assert {"ro", "nosuid", "nodev", "noatime"} <= flags
+    assert ended.lines[-1] == "refused"
+
+
+def test_tmpcopyup(start: Start, rootfs: Path) -> None:
+    (rootfs / "etc").mkdir()
+    (rootfs / "etc/file").write_text("copied\n")
+    (rootfs / "etc/file").chmod(0o4711)
+    (rootfs / "etc/link").symlink_to("/outside")
+    spec = sh(rootfs, "cat /etc/file; stat -c %a /etc/file; readlink /etc/link; touch /etc/x")
+    spec["mounts"].append(
+        {"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}
+    )
+    assert start(spec).lines == ["copied", "4711", "/outside"]
+    assert not (rootfs / "etc/x").exists()
+
+
+def test_layers_are_mounted_by_the_child_alone(start: Start, rootfs: Path, tmp_path: Path) -> None:
+    for name in ("upper", "work", "merged", "top"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "top/file").write_text("layer\n")
+    layers = f"lowerdir={tmp_path}/top:{rootfs},upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    spec = sh(tmp_path / "merged", "cat /file; touch /new")
+    mount = {"destination": "", "type": "overlay", "source": "overlay", "options": [layers]}
+    assert start(spec, rootfs_mounts=[mount]).output == "layer\n"
+    assert (tmp_path / "upper/new").exists()
+    assert not list((tmp_path / "merged").iterdir())
+
+
+def test_a_terminal(start: Start, rootfs: Path) -> None:
+    near, far = socket.socketpair()
+    spec = sh(
+        rootfs, "tty; ls -l /dev/console | cut -c1; exit 3",
+        terminal=True, consoleSize={"height": 33, "width": 77},
+    )  # fmt: skip
+    options = launch.LaunchOptions()
+    options.executor = start.executor
+    options.console = far.fileno()
+    init = launch.launch_init(spec, options)  # type: ignore[arg-type]
+    _, fds, _, _ = socket.recv_fds(near, 64, 1)
+    size = os.get_terminal_size(fds[0])
+    output = b""
+    while True:
+        try:
+            output += os.read(fds[0], 4096)
+        except OSError:
+            break
+    result = os.waitid(os.P_PIDFD, init.pidfd, os.WEXITED)
+    for fd in (init.pidfd, fds[0]):
+        os.close(fd)
+    near.close()
+    far.close()
+    assert (size.lines, size.columns) == (33, 77)
+    assert output.split()[0] == b"/dev/pts/0"
+    assert result is not None
+    assert result.si_status == 3
+
+
+def test_the_callers_terminal_is_not_the_containers(start: Start, rootfs: Path) -> None:
+    import fcntl
+    import pty
+
+    master, slave = pty.openpty()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        fcntl.ioctl(slave, 0x540E, 0)
+        try:
+            # /dev/tty names the controlling terminal: without one it does not open.
+            spec = sh(rootfs, "sh -c ': < /dev/tty' 2>/dev/null && exit 9; exit 4")
+            options = launch.LaunchOptions()
+            options.executor = start.executor
+            options.stdio = (slave, 1, 2)
+            init = launch.launch_init(spec, options)  # type: ignore[arg-type]
+            result = os.waitid(os.P_PIDFD, init.pidfd, os.WEXITED)
+            assert result is not None
+            os._exit(result.si_status)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    os.close(master)
+    os.close(slave)
+    assert os.waitstatus_to_exitcode(status) == 4
+
+
+def test_hooks_run_while_the_mounts_are_there_and_the_old_root_too(
+    start: Start, rootfs: Path
+) -> None:
+    seen = []
+
+    def hook(stage: str, pid: int) -> None:
+        table = Path(f"/proc/{pid}/mountinfo").read_text()
+        seen.append((stage, f" {rootfs}/proc " in table, os.readlink(f"/proc/{pid}/root")))
+
+    assert start(make_spec(rootfs, "id"), hooks=hook).status == 0
+    assert seen == [(s, True, "/") for s in ("prestart", "createRuntime", "createContainer")]
+
+
+def test_a_failing_hook_or_network_leaves_nothing(start: Start, rootfs: Path) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        start(make_spec(rootfs, "touch", "/x"), hooks=fail)
+    with pytest.raises(RuntimeError):
+        start(make_spec(rootfs, "touch", "/x"), network=fail)
+    assert not (rootfs / "x").exists()
+
+
+def test_a_parked_process_waits_for_release(start: Start, rootfs: Path, tmp_path: Path) -> None:
+    fifo = tmp_path / "exec.fifo"
+    os.mkfifo(fifo)
+    output = os.memfd_create("output")
+    options = start.options(output)
+    options.park = str(fifo)
+    init = launch.launch_init(make_spec(rootfs, "hostname"), options)  # type: ignore[arg-type]
+    os.close(options.stdio[0])
+    assert not os.pread(output, 10, 0)
+    assert os.readlink(f"/proc/{init.pid}/exe").endswith(("/", "stub"))
+    launch.release(str(fifo), init.pid)
+    os.waitid(os.P_PIDFD, init.pidfd, os.WEXITED)
+    assert os.pread(output, 10, 0) == b"box\n"
+    os.close(output)
+    os.close(init.pidfd)
+
+
+def test_a_missing_program_is_found_before_parking(
+    start: Start, rootfs: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "exec.fifo")
+    with pytest.raises(CommandNotFoundError, match=r"not found in \$PATH"):
+        start(make_spec(rootfs, "nothing"), park=str(tmp_path / "exec.fifo"))
+    with pytest.raises(CommandNotExecutableError, match="directory"):
+        start(make_spec(rootfs, "/bin"), park=str(tmp_path / "exec.fifo"))
+
+
+def test_namespaces_by_path_are_joined_and_checked(start: Start, rootfs: Path) -> None:
+    holder = subprocess.Popen(["unshare", "-un", "sh", "-c", "hostname joined; read x"], stdin=-1)
+    try:
+        while os.readlink(f"/proc/{holder.pid}/ns/uts") == os.readlink("/proc/self/ns/uts"):
+            pass
+        spec = make_spec(rootfs, "readlink", "/proc/self/ns/net")
+        del spec["hostname"]
+        spec["linux"]["namespaces"] = [
+            *({"type": t} for t in ("mount", "pid")),
+            {"type": "uts", "path": f"/proc/{holder.pid}/ns/uts"},
+            {"type": "network", "path": f"/proc/{holder.pid}/ns/net"},
+        ]
+        assert start(spec).output.strip() == os.readlink(f"/proc/{holder.pid}/ns/net")
+        spec["linux"]["namespaces"][-1]["path"] = f"/proc/{holder.pid}/ns/uts"
+        with pytest.raises(InvalidError, match="is a uts namespace, not network"):
+            start(spec)
+    finally:
+        holder.communicate(b"\n")
+
+
+def test_signals_are_as_a_shell_expects_them(start: Start, rootfs: Path) -> None:
+    ended = start(make_spec(rootfs, "grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"))
+    assert [line.split()[1] for line in ended.lines] == ["0" * 16, "0" * 16]
+
+
+def test_the_environment_is_the_specs(start: Start, rootfs: Path) -> None:
+    assert sorted(start(make_spec(rootfs, "env")).lines) == ["HOME=/", "PATH=/bin"]
+
+
+def test_the_interpreter_is_out_of_reach(start: Start, rootfs: Path) -> None:
+    # A program that is its own interpreter's script: execve of /proc/self/exe names the stub.
+    (rootfs / "evil").write_text("#!/proc/self/exe\n")
+    (rootfs / "evil").chmod(0o755)
+    try:
+        start(make_spec(rootfs, "/evil"))
+    except PycontainError as error:
+        assert "execute" in str(error)
+    assert start(make_spec(rootfs, "/proc/self/exe")).status == 125
+
+
+def test_home_is_looked_up_inside(start: Start, rootfs: Path, tmp_path: Path) -> None:
+    (rootfs / "etc").mkdir()
+    (rootfs / "etc/passwd").write_text("x:x:5:5::/home/x:/bin/sh\n")
+    spec = make_spec(rootfs, "env", user={"uid": 5, "gid": 5}, env=["PATH=/bin"])
+    assert "HOME=/home/x" in start(spec).lines
+    (tmp_path / "passwd").write_text("x:x:5:5::/stolen:/bin/sh\n")
+    (rootfs / "etc/passwd").unlink()
+    (rootfs / "etc/passwd").symlink_to(tmp_path / "passwd")
+    spec = make_spec(rootfs, "env", user={"uid": 5, "gid": 5}, env=["PATH=/bin"])
+    assert "HOME=/" in start(spec).lines
+    (rootfs / "etc/passwd").unlink()
+    os.mkfifo(rootfs / "etc/passwd")
+    spec = make_spec(rootfs, "env", user={"uid": 5, "gid": 5}, env=["PATH=/bin"])
+    assert "HOME=/" in start(spec).lines
+
+
+def test_a_nul_byte_is_refused(start: Start, rootfs: Path) -> None:
+    with pytest.raises(InvalidError, match="NUL"):
+        start(make_spec(rootfs, "id\0x"))
