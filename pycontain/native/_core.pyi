@@ -1,7 +1,22 @@
 """Types of the extension module (core.c)."""
 
+from collections.abc import Callable
+
 from typing_extensions import Buffer
 
+from pycontain.syscalls.ops import Data, Op, Reg
+
+def encode(
+    image: bytearray,
+    ops: list[Op],
+    data: int,
+    numbers: dict[str, int],
+    number: Callable[[str], int],
+    kinds: dict[str, int],
+    string: Callable[[str | bytes], Data],
+    reg: type[Reg],
+    /,
+) -> None: ...
 def spawn(
     image: Buffer, flags: int, cgroup_fd: int, vfork: bool, /
 ) -> tuple[int, int, int, int, int]: ...

@@ -313,7 +313,187 @@ out:
     return result;
 }
 
+/* The attributes of ops.Op and of the arguments that are read, interned once. */
+static PyObject *name_call, *name_args, *name_into, *name_ok, *name_minimum, *name_index;
+static PyObject *name_on_error, *name_on_success, *name_offset;
+
+struct encoder {
+    PyObject *numbers, *number, *kinds, *string, *reg; /* dict, function, dict, method, class */
+    long long data;                                    /* offset of the data block */
+};
+
+static int get_number(PyObject *object, PyObject *name, long long *value)
+{
+    PyObject *found = PyObject_GetAttr(object, name);
+    if (!found)
+        return -1;
+    *value = PyLong_AsLongLong(found);
+    Py_DecRef(found);
+    return *value == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
+/* An int, None, a str or bytes (put into the data block), a Reg or a Data. */
+static int encode_argument(struct encoder *e, PyObject *arg, struct op *op, int n)
+{
+    long long value = 0;
+    if (PyLong_Check(arg)) {
+        op->args[n] = PyLong_AsUnsignedLongLongMask(arg);
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    if (arg == Py_None)
+        return 0;
+    if (PyUnicode_Check(arg) || PyBytes_Check(arg)) {
+        PyObject *place = PyObject_CallFunctionObjArgs(e->string, arg, NULL);
+        int failed = !place || get_number(place, name_offset, &value) < 0;
+        Py_XDECREF(place);
+        if (failed)
+            return -1;
+        op->types |= DATA << 4 * n;
+        value += e->data;
+    } else if (PyObject_IsInstance(arg, e->reg) == 1) {
+        if (get_number(arg, name_index, &value) < 0)
+            return -1;
+        op->types |= REGISTER << 4 * n;
+    } else {
+        if (get_number(arg, name_offset, &value) < 0)
+            return -1;
+        op->types |= DATA << 4 * n;
+        value += e->data;
+    }
+    op->args[n] = (uint64_t)value;
+    return 0;
+}
+
+static int encode_call(struct encoder *e, PyObject *source, struct op *op)
+{
+    PyObject *call = PyObject_GetAttr(source, name_call), *number;
+    if (!call)
+        return -1;
+    PyObject *kind = PyDict_GetItemWithError(e->kinds, call); /* borrowed */
+    op->kind = kind ? (uint32_t)PyLong_AsLong(kind) : CALL;
+    if (op->kind < STORE) {
+        number = PyDict_GetItemWithError(e->numbers, call);
+        number = number ? (Py_IncRef(number), number)
+                        : PyObject_CallFunctionObjArgs(e->number, call, NULL);
+        op->nr = number ? (uint32_t)PyLong_AsLong(number) : 0;
+        Py_XDECREF(number);
+    }
+    Py_DecRef(call);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+static int encode_arguments(struct encoder *e, PyObject *source, struct op *op, Py_ssize_t index)
+{
+    PyObject *args = PyObject_GetAttr(source, name_args);
+    Py_ssize_t given = args ? PyTuple_Size(args) : -1;
+    int failed = given < 0;
+    if (given > ARGS) {
+        PyErr_Format(PyExc_ValueError, "op %zd has more than six arguments", index);
+        failed = 1;
+    }
+    for (Py_ssize_t n = 0; n < given && !failed; n++)
+        failed = encode_argument(e, PyTuple_GetItem(args, n), op, (int)n) < 0;
+    if (op->kind == STUB) /* no descriptor, where none is given */
+        for (Py_ssize_t n = given < 0 ? 0 : given; n < ARGS; n++)
+            op->args[n] = ~0ull;
+    Py_XDECREF(args);
+    return failed ? -1 : 0;
+}
+
+static int encode_errnos(PyObject *source, struct op *op, Py_ssize_t index)
+{
+    PyObject *ok = PyObject_GetAttr(source, name_ok);
+    Py_ssize_t given = ok ? PyTuple_Size(ok) : -1;
+    int failed = given < 0;
+    if (given > OKS) {
+        PyErr_Format(PyExc_ValueError, "op %zd tolerates more than four errnos", index);
+        failed = 1;
+    }
+    for (Py_ssize_t n = 0; n < given && !failed; n++) {
+        op->ok[n] = (int16_t)PyLong_AsLong(PyTuple_GetItem(ok, n));
+        failed = PyErr_Occurred() != NULL;
+    }
+    Py_XDECREF(ok);
+    return failed ? -1 : 0;
+}
+
+static int encode_target(PyObject *source, PyObject *name, int32_t *target, Py_ssize_t index,
+                         Py_ssize_t count)
+{
+    PyObject *label = PyObject_GetAttr(source, name);
+    long long value = index + 1;
+    int failed = !label || (label != Py_None && get_number(label, name_index, &value) < 0);
+    Py_XDECREF(label);
+    if (!failed && (value <= index || value > count)) {
+        PyErr_Format(PyExc_ValueError, "op %zd jumps to %lld", index, value);
+        failed = 1;
+    }
+    *target = (int32_t)value;
+    return failed ? -1 : 0;
+}
+
+static int encode_op(struct encoder *e, PyObject *source, struct op *op, Py_ssize_t index,
+                     Py_ssize_t count)
+{
+    long long value = -1, minimum;
+    PyObject *into = PyObject_GetAttr(source, name_into);
+    int failed = !into || (into != Py_None && get_number(into, name_index, &value) < 0);
+    Py_XDECREF(into);
+    if (failed || get_number(source, name_minimum, &minimum) < 0)
+        return -1;
+    op->into = (int32_t)value;
+    op->minimum = minimum;
+    if (encode_call(e, source, op) < 0 || encode_arguments(e, source, op, index) < 0 ||
+        encode_errnos(source, op, index) < 0)
+        return -1;
+    if (encode_target(source, name_on_error, &op->on_error, index, count) < 0)
+        return -1;
+    return encode_target(source, name_on_success, &op->on_success, index, count);
+}
+
+PyDoc_STRVAR(encode_doc,
+             "encode(image, ops, data, numbers, number, kinds, string, Reg) -> None\n\n"
+             "Write every op into `image`, as encode._encode_op does.");
+
+static PyObject *encode(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer bytes;
+    PyObject *ops;
+    struct encoder e;
+    if (!PyArg_ParseTuple(args, "w*OLOOOOO", &bytes, &ops, &e.data, &e.numbers, &e.number,
+                          &e.kinds, &e.string, &e.reg))
+        return NULL;
+    struct image *m = bytes.buf;
+    Py_ssize_t count = PyList_Size(ops);
+    int failed = count < 0;
+    if (!failed && (size_t)bytes.len < sizeof *m + (size_t)count * sizeof(struct op)) {
+        PyErr_SetString(PyExc_ValueError, "the image is too small for its ops");
+        failed = 1;
+    }
+    for (Py_ssize_t n = 0; n < count && !failed; n++)
+        failed = encode_op(&e, PyList_GetItem(ops, n), &m->ops[n], n, count) < 0;
+    PyBuffer_Release(&bytes);
+    if (failed)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static int intern_names(PyObject *Py_UNUSED(module))
+{
+    name_call = PyUnicode_InternFromString("call");
+    name_args = PyUnicode_InternFromString("args");
+    name_into = PyUnicode_InternFromString("into");
+    name_ok = PyUnicode_InternFromString("ok");
+    name_minimum = PyUnicode_InternFromString("minimum");
+    name_index = PyUnicode_InternFromString("index");
+    name_on_error = PyUnicode_InternFromString("on_error");
+    name_on_success = PyUnicode_InternFromString("on_success");
+    name_offset = PyUnicode_InternFromString("offset");
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 static PyMethodDef methods[] = {
+    {"encode", encode, METH_VARARGS, encode_doc},
     {"spawn", spawn, METH_VARARGS, spawn_doc},
     {"report", report, METH_VARARGS, report_doc},
     {"release", release, METH_VARARGS, release_doc},
@@ -321,7 +501,7 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyModuleDef_Slot slots[] = {{0, NULL}};
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, intern_names}, {0, NULL}};
 
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import errno
 import posix
-import select
 import time
 
 from pycontain.syscalls import kernel
@@ -135,12 +134,19 @@ class Running:
         return pidfd
 
     def _await_pipe(self, timeout: float | None) -> None:
-        poll = select.poll()
-        poll.register(self._pipe, select.POLLIN)
-        if not poll.poll(None if timeout is None else timeout * 1000):
-            raise TimeoutError(f"the child is still at op {self.report().op}")
+        if timeout is not None:
+            self._poll(timeout)
+        posix.read(self._pipe, 1)
         posix.close(self._pipe)
         self._pipe = -1
+
+    def _poll(self, timeout: float) -> None:
+        import select  # a shared object; the hot path waits without a limit
+
+        poll = select.poll()
+        poll.register(self._pipe, select.POLLIN)
+        if not poll.poll(timeout * 1000):
+            raise TimeoutError(f"the child is still at op {self.report().op}")
 
     def _executed(self, report: Report) -> bool:
         """Tell whether the last thing the child did, and that went well, was an exec."""

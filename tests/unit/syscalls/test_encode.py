@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import pycontain.native
 from pycontain.syscalls import constants as c
@@ -53,6 +55,14 @@ def test_jumps_default_to_the_next_op() -> None:
     assert op_fields(image, 1)[10:] == (3, 2, 0, errno.ENOENT, -1, 0, 0)
 
 
+@pytest.fixture(params=["native", "python"], autouse=True)
+def encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "python":
+        monkeypatch.setattr(layout, "native", None)
+    elif layout.native is None:
+        pytest.skip("the native module is not built")
+
+
 @pytest.mark.parametrize("index", [-1, 0, 5])
 def test_a_jump_backwards_or_out_is_refused(index: int) -> None:
     program = Program()
@@ -84,6 +94,56 @@ def test_an_unknown_call_is_refused() -> None:
 def test_a_rare_call_is_found_in_the_tables() -> None:
     assert "quotactl_fd" not in c.NR
     assert c.number("quotactl_fd") == 443
+
+
+ARGUMENTS = st.one_of(
+    st.integers(-(1 << 63), (1 << 64) - 1),
+    st.none(),
+    st.text(st.characters(exclude_characters="\0"), max_size=8),
+    st.binary(max_size=8).filter(lambda raw: b"\0" not in raw),
+    st.builds(Reg, st.integers(0, 31)),
+    st.builds(Data, st.integers(0, 1000), st.just(1)),
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["mount", "execve", "store", "execstub", "quotactl_fd", "read"]),
+            st.lists(ARGUMENTS, max_size=6),
+            st.lists(st.integers(-1, 133), max_size=4),
+            st.none() | st.builds(Reg, st.integers(0, 31)),
+            st.integers(-(1 << 63), (1 << 63) - 1),
+            st.booleans(),
+        ),
+        max_size=12,
+    ),
+    st.booleans(),
+)
+def test_the_native_encoder_writes_the_same_bytes(
+    ops: list[tuple[str, list[object], list[int], Reg | None, int, bool]], timeline: bool
+) -> None:
+    def build() -> Program:
+        program = Program()
+        end = program.label()
+        for call, args, ok, into, minimum, jump in ops:
+            to = end if jump else None
+            program.call(
+                call, *args, ok=tuple(ok), into=into, minimum=minimum, on_error=to, on_success=to
+            )  # type: ignore[arg-type]
+        program.place(end)
+        return program
+
+    if layout.native is None:
+        pytest.skip("the native module is not built")
+    by_python = build()
+    image = layout.encode(build(), timeline)
+    data = layout.HEAD.unpack_from(image)[7]
+    expected = bytearray(data)
+    layout.encode_ops(expected, by_python, data)
+    count = layout.OP.size * len(ops)
+    assert image[layout.HEADER_BYTES :][:count] == expected[layout.HEADER_BYTES :][:count]
+    assert bytes(image[data:]) == bytes(by_python.data)
 
 
 def test_record_names_steps_arguments_and_tolerance() -> None:
