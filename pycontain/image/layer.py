@@ -309,19 +309,35 @@ class _Unpacker:
     def place_whiteout(self, entry: tar.Entry, path: bytes, name: bytes) -> None:
         hidden = name[len(WHITEOUT) :]
         if name == OPAQUE:
-            self.view.set_opaque(self.view.parent(path))
+            self.hide_all(path)
         elif hidden.startswith(WHITEOUT):
             # AUFS bookkeeping (.wh..wh.plnk, .wh..wh.aufs …): no content of the image.
             self.done.skipped["AUFS bookkeeping entries left out"] += 1
         elif hidden in (b"", b".", b".."):
             raise self.bad(entry.name, "malformed whiteout")
         else:
-            self.hide(self.view.parent(path), hidden)
+            # Without a directory there is nothing to hide, and none is made for it.
+            here = self.view.find(path)
+            if here is not None:
+                self.hide(here, hidden)
+
+    def hide_all(self, path: bytes) -> None:
+        """Hide whatever the lower layers have in the directory `path`."""
+        here = self.view.find(path)
+        if here is None or not here.lowers:
+            return
+        if here is not self.view.root:
+            self.view.set_opaque(self.view.parent(path))
+            return
+        # Overlay does not look for the attribute on the root of a layer.
+        for name in self.view.lower_names(here):
+            self.hide(here, name)
 
     def hide(self, here: Directory, name: bytes) -> None:
         """Hide what the lower layers have at `name`."""
         if self.view.lower_status(here, name) is None:
             return
+        here = self.view.parent(here.path)
         status = self.view.upper_status(here, name)
         if status is None:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=self.view.fd(here))

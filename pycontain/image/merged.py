@@ -164,6 +164,17 @@ class MergedView:
                 return None if is_whiteout(status) else (status, layer)
         return None
 
+    def lower_names(self, here: Directory) -> set[bytes]:
+        """Return every name the lower layers have in `here`, hidden ones included."""
+        found: set[bytes] = set()
+        for layer in here.lowers:
+            fd = os.open(here.path or b".", trees.DIRECTORY, dir_fd=self._lowers[layer])
+            try:
+                found.update(map(os.fsencode, os.listdir(fd)))
+            finally:
+                os.close(fd)
+        return found
+
     def lower_fd(self, layer: int) -> int:
         """Return the descriptor of a lower layer's root; paths of the view are valid below it."""
         return self._lowers[layer]

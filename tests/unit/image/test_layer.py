@@ -226,6 +226,21 @@ def test_an_opaque_marker_hides_the_lower_directory(stack: Stack) -> None:
     assert tree(third) == ["d", "d/s", "d/s/g"]
 
 
+def test_an_opaque_root_hides_every_name(stack: Stack) -> None:
+    # Overlay does not honour the attribute on the root of a layer.
+    stack.add(directory("d"), file("d/old"), file("f"), directory("e"), file("e/old"))
+    top = stack.add(directory("d"), file(".wh..wh..opq"), directory("e"), file("e/new"))
+    assert is_whiteout(top / "f")
+    assert is_opaque(top / "d")
+    assert is_opaque(top / "e")
+    assert not is_opaque(top)
+
+
+def test_a_whiteout_in_no_directory_makes_none(stack: Stack) -> None:
+    stack.add(file("f"))
+    assert tree(stack.add(file("a/b/.wh.c"), file("x/.wh..wh..opq"))) == []
+
+
 def test_aufs_bookkeeping_is_left_out(stack: Stack) -> None:
     assert tree(stack.add(directory(".wh..wh.plnk"), file(".wh..wh.aufs"), file("x"))) == ["x"]
 
