@@ -308,9 +308,9 @@ def preserved(options: Any, process: Any) -> int:
     """
     listen = posix.environ.get(b"LISTEN_FDS", b"").decode("ascii", "replace")
     owner = posix.environ.get(b"LISTEN_PID", b"").decode("ascii", "replace")
-    passed = 0
+    passed: int = 0
     if listen and owner in ("", str(posix.getpid())):
-        passed: int = table.whole_number("LISTEN_FDS", listen)
+        passed = table.whole_number("LISTEN_FDS", listen)
         process["env"] = [*process.get("env", []), f"LISTEN_FDS={passed}", "LISTEN_PID=1"]
     if options.preserve_fds < 0:
         raise UsageError("--preserve-fds must not be negative")
@@ -320,7 +320,7 @@ def preserved(options: Any, process: Any) -> int:
             posix.fstat(3 + number)
         except OSError:
             raise UsageError(f"preserved-fd {number} (of {total}) is not open") from None
-    return total
+    return int(total)
 
 
 def connect(path: str) -> int:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from pycontain.cli.oci_options import Option
 
 _INTRODUCTION = """\
-pycontain-oci - an OCI runtime: makes a container of a bundle (config.json and a root file system)
+NAME:
+   pycontain-oci - Open Container Initiative runtime: makes a container of a bundle
+
+A bundle is a directory with config.json and a root file system.
 
 USAGE:
    pycontain-oci [global options] COMMAND [options] [arguments...]
@@ -54,7 +57,7 @@ def verb(name: str) -> str:
     usage = f"pycontain-oci {name} [options] {found[1]}".rstrip()
     example = f"\nEXAMPLE:\n   pycontain-oci {found[5]}\n" if found[5] else ""
     return (
-        f"pycontain-oci {name} - {found[0]}\n\nUSAGE:\n   {usage}\n{example}\n"
+        f"NAME:\n   pycontain-oci {name} - {found[0]}\n\nUSAGE:\n   {usage}\n{example}\n"
         f"OPTIONS:\n{_options(found[6])}"
     )
 

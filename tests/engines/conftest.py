@@ -55,13 +55,14 @@ def daemon(scratch: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(argv: list[object], socket: Path) -> subprocess.Popen[bytes]:
-        log = (scratch / f"{Path(str(argv[0])).name}.log").open("wb")
-        process = subprocess.Popen([str(a) for a in argv], stdout=log, stderr=log)
+        path = scratch / f"{Path(str(argv[0])).name}.log"
+        with path.open("wb") as log:
+            process = subprocess.Popen([str(a) for a in argv], stdout=log, stderr=log)
         started.append(process)
         deadline = time.monotonic() + 60
         while not socket.exists():
-            assert process.poll() is None, Path(log.name).read_text()[-2000:]
-            assert time.monotonic() < deadline, Path(log.name).read_text()[-2000:]
+            assert process.poll() is None, path.read_text()[-2000:]
+            assert time.monotonic() < deadline, path.read_text()[-2000:]
             time.sleep(0.1)
         return process
 

@@ -179,5 +179,7 @@ def test_a_terminal(ctr: Ctr) -> None:
 
 def test_the_runtime_of_the_shim_can_be_configured(ctr: Ctr, scratch: Path) -> None:
     # The same as BinaryName in containerd's configuration.
-    out = ctr("run", "--rm", "--runtime", "io.containerd.runc.v2", *ctr.runtime, IMAGE, "one", "id", "-u")
+    out = ctr(
+        "run", "--rm", "--runtime", "io.containerd.runc.v2", *ctr.runtime, IMAGE, "one", "id", "-u"
+    )
     assert out == "0\n"

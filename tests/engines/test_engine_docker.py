@@ -69,7 +69,7 @@ def docker(module_scratch: Path, runtime_program: Path, busybox_tar: Path) -> It
     # buildkit takes the first `runc` on dockerd's PATH.
     (scratch / "bin").mkdir()
     (scratch / "bin/runc").symlink_to(runtime_program)
-    log = (scratch / "dockerd.log").open("wb")
+    log = os.open(scratch / "dockerd.log", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
     daemon = subprocess.Popen(
         [
             *OWN_NETWORK, "dockerd", "--data-root", scratch / "data", "--exec-root", scratch / "exec",
@@ -81,6 +81,7 @@ def docker(module_scratch: Path, runtime_program: Path, busybox_tar: Path) -> It
         stdout=log, stderr=log,
         env={**os.environ, "PATH": f"{scratch}/bin:{os.environ['PATH']}"},
     )  # fmt: skip
+    os.close(log)
     docker = Docker(scratch)
     deadline = time.monotonic() + 60
     while subprocess.run([*docker.argv, "info"], capture_output=True, check=False).returncode:
@@ -151,7 +152,9 @@ def test_limits_arrive(docker: Docker) -> None:
 
 
 def test_a_build_runs_its_commands(docker: Docker) -> None:
-    docker("build", "-t", "built", "-", stdin="FROM bb\nRUN echo built > /result\nCMD cat /result\n")
+    docker(
+        "build", "-t", "built", "-", stdin="FROM bb\nRUN echo built > /result\nCMD cat /result\n"
+    )
     assert docker.run("--rm", "built") == "built\n"
 
 

@@ -75,7 +75,9 @@ def test_a_detached_container_lives_and_dies(podman: Podman) -> None:
 
 
 def test_stop_and_start_again(podman: Podman) -> None:
-    podman.run("-d", "--name", "one", IMAGE, "sh", "-c", "trap 'exit 4' TERM; while :; do sleep 0.1; done")
+    podman.run(
+        "-d", "--name", "one", IMAGE, "sh", "-c", "trap 'exit 4' TERM; while :; do sleep 0.1; done"
+    )
     podman("stop", "one")
     assert podman("inspect", "--format", "{{.State.ExitCode}}", "one").strip() == "4"
     podman("start", "one")
@@ -126,9 +128,7 @@ def test_nothing_is_left_after_remove(podman: Podman) -> None:
     assert podman("ps", "--all", "--quiet") == ""
 
 
-def test_buildah_builds_and_runs(
-    podman: Podman, scratch: Path, runtime_program: Path
-) -> None:
+def test_buildah_builds_and_runs(podman: Podman, scratch: Path, runtime_program: Path) -> None:
     if not shutil.which("buildah"):
         pytest.skip("buildah is not installed")
     (scratch / "Containerfile").write_text(
