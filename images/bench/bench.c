@@ -449,7 +449,7 @@ static void end(int number)
 }
 
 /* Hold touched memory until SIGTERM, which the first process of a PID namespace has to handle. */
-static int hold(unsigned long size)
+static void __attribute__((noreturn)) hold(unsigned long size)
 {
     char *area = malloc(size);
     if (!area || signal(SIGTERM, end) == SIG_ERR)
@@ -460,6 +460,95 @@ static int hold(unsigned long size)
     fflush(stdout);
     for (;;)
         pause();
+}
+
+/* ---- trials: what `pycontain bench claims` lets go wrong ------------------------------------- */
+
+static int crash(unsigned long unused)
+{
+    static volatile int *volatile nowhere;
+    (void)unused;
+    return *nowhere;
+}
+
+static int hog(unsigned long mebibytes)
+{
+    for (unsigned long i = 0; i < mebibytes; i++) {
+        char *area = malloc(1UL << 20);
+        if (!area)
+            return 1;
+        memset(area, (int)i, 1UL << 20);
+        __asm__ volatile("" : : "r"(area) : "memory");
+    }
+    return puts("check 1") < 0;
+}
+
+/* Start processes until it is refused; the number is what the limit leaves besides this one. */
+static int bomb(unsigned long most)
+{
+    static pid_t pids[4096];
+    unsigned long started = 0;
+    for (; started < most && started < sizeof(pids) / sizeof(pids[0]); started++) {
+        pids[started] = fork();
+        if (pids[started] == 0)
+            for (;;)
+                pause();
+        if (pids[started] < 0)
+            break;
+    }
+    printf("check %lu\n", started);
+    for (unsigned long i = 0; i < started; i++)
+        kill(pids[i], SIGKILL);
+    return 0;
+}
+
+static int spin(unsigned long milliseconds)
+{
+    struct timespec used;
+    uint64_t start = now_ns();
+    while (now_ns() - start < milliseconds * 1000000ULL)
+        sink += op_integer(1000);
+    double wall = (double)(now_ns() - start);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    printf("share %.3f 1\n", ((double)used.tv_sec * 1e9 + (double)used.tv_nsec) / wall);
+    return 0;
+}
+
+static int leave(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0644);
+    if (fd < 0)
+        die(path);
+    return close(fd);
+}
+
+static int panic(void)
+{
+    int fd = open("/proc/sysrq-trigger", O_WRONLY);
+    if (fd < 0 || write(fd, "c", 1) != 1)
+        die("/proc/sysrq-trigger");
+    return 1;
+}
+
+struct trial {
+    const char *name;
+    int (*run)(unsigned long number);
+};
+
+static const struct trial trials[] = {{"crash", crash}, {"hog", hog}, {"bomb", bomb}, {"spin", spin}};
+
+static int try_out(int argc, char **argv)
+{
+    unsigned long number = strtoul(argc > 2 ? argv[2] : "1", NULL, 10);
+    for (size_t i = 0; i < sizeof(trials) / sizeof(trials[0]); i++)
+        if (!strcmp(argv[1], trials[i].name))
+            return trials[i].run(number);
+    if (!strcmp(argv[1], "leave") && argc > 2)
+        return leave(argv[2]);
+    if (!strcmp(argv[1], "panic"))
+        return panic();
+    fprintf(stderr, "bench: no operation %s; try: bench list\n", argv[1]);
+    return 2;
 }
 
 int main(int argc, char **argv)
@@ -473,7 +562,7 @@ int main(int argc, char **argv)
     if (!strcmp(name, "start"))
         return printf("figure first_instruction %llu ns\ncheck 1\n", (unsigned long long)first) < 0;
     if (!strcmp(name, "touch"))
-        return hold(strtoul(argc > 2 ? argv[2] : "1", NULL, 10) << 20);
+        hold(strtoul(argc > 2 ? argv[2] : "1", NULL, 10) << 20);
     for (size_t i = 0; i < OPS; i++) {
         if (!strcmp(name, "list"))
             printf("%-10s %s\n", ops[i].name, ops[i].text);
@@ -486,6 +575,5 @@ int main(int argc, char **argv)
     }
     if (!strcmp(name, "list"))
         return 0;
-    fprintf(stderr, "bench: no operation %s; try: bench list\n", name);
-    return 2;
+    return try_out(argc, argv);
 }

@@ -48,7 +48,9 @@ EVENTS: tuple[tuple[str, str, str], ...] = (
     ("unmaps", "syscalls/sys_enter_munmap", ""),
     ("disk_reads", "block/block_rq_issue", 'rwbs~"R*"'),
     ("disk_writes", "block/block_rq_issue", 'rwbs~"*W*"'),
-    ("disk_flushes", "block/block_rq_issue", 'rwbs~"F*"'),
+    # The kernel flushes from a worker of its own, so the calls that ask for it are counted.
+    ("disk_flushes", "syscalls/sys_enter_fdatasync", ""),
+    ("disk_flushes", "syscalls/sys_enter_fsync", ""),
     ("net_tx_packets", "net/net_dev_start_xmit", 'name!="lo"'),
     ("net_rx_packets", "net/netif_receive_skb", 'name!="lo"'),
 )
@@ -139,9 +141,10 @@ def times_of(launch: Launch, name: str, class_tags: tuple[str, ...]) -> Workload
 
 def with_counts(trace: WorkloadTrace, fields: list[str], counts: tuple[int, ...]) -> WorkloadTrace:
     """Return the trace with the counts of the counted pass; -1 means the event did not open."""
-    seen: dict[str, Any] = {
-        field: count for field, count in zip(fields, counts, strict=True) if count >= 0
-    }
+    seen: dict[str, Any] = {}
+    for field, count in zip(fields, counts, strict=True):
+        if count >= 0:
+            seen[field] = seen.get(field, 0) + count
     if "timer_programs" in seen and "ticks" in seen:
         # The periodic tick arms itself again through the same tracepoint.
         seen["timer_programs"] = max(seen["timer_programs"] - seen["ticks"], 0)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from pycontain.bench import memory, runner
 from pycontain.bench.backends import arms, choose
 from pycontain.bench.backends.simulated import Simulated, tracer
-from pycontain.bench.model import Kind, Metric, Sample, Workload
+from pycontain.bench.model import FAILED, Kind, Metric, Sample, Workload
 from pycontain.bench.place import Place
 from pycontain.bench.store import Results
 from pycontain.bench.suite import hold, startup
@@ -68,14 +68,17 @@ def _measure_level(
         if results.done(arm.name, workload.name) or (runner.is_guest(arm) and count > GUEST_MOST):
             continue
         try:
-            metrics = _metrics(arm, workload, count, place)
+            metrics = instance_metrics(arm, workload, count, place)
             status, note = 0, memory.DEFINITION
         except PycontainError as error:
-            metrics, status, note = {}, runner.FAILED, str(error)
+            metrics, status, note = {}, FAILED, str(error)
         results.append(_sample(arm, workload, len(results.samples), status, metrics, note))
 
 
-def _metrics(arm: Backend, workload: Workload, count: int, place: Place) -> dict[str, Metric]:
+def instance_metrics(
+    arm: Backend, workload: Workload, count: int, place: Place
+) -> dict[str, Metric]:
+    """Hold `count` instances of an arm at once; return the memory of one and what belongs to it."""
     if isinstance(arm, Simulated):
         return _simulated(arm, workload)
     token = secrets.token_hex(8)

@@ -84,15 +84,18 @@ def launch_argv(setting: Setting, argv: Sequence[str], report_fd: int | str = ""
 def launch(argv: Sequence[str], setting: Setting, timeout_s: float) -> Launch:
     """Run `argv` to its end. Raises LaunchError when the time is up or there is no report."""
     with _memory("out") as out, _memory("err") as err, _memory("report") as report:
-        process = subprocess.Popen(
-            launch_argv(setting, argv, report.fileno()),
-            env=dict(setting.env),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            pass_fds=(report.fileno(),),
-            start_new_session=True,
-        )
+        try:
+            process = subprocess.Popen(
+                launch_argv(setting, argv, report.fileno()),
+                env=dict(setting.env),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                pass_fds=(report.fileno(),),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise LaunchError(f"start the stopwatch: {error.strerror}: {error.filename}") from error
         try:
             code = process.wait(timeout_s)
         except subprocess.TimeoutExpired as error:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SCHEMA_VERSION = 1
+FAILED = -1
+"""The status of a sample whose arm failed; its note says how."""
 
 
 class Kind(StrEnum):

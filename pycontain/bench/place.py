@@ -48,6 +48,13 @@ class Place:
         if not any(os.path.ismount(path) for path in self.path.rglob("*") if path.is_dir()):
             shutil.rmtree(self.path, ignore_errors=True)
 
+    def below(self, name: str) -> Place:
+        """Return a place in a new directory of this one; it goes when this one does."""
+        inner = Place()
+        inner.path = self.directory(name)
+        inner._undo = self._undo
+        return inner
+
     def directory(self, name: str) -> Path:
         """Return a new directory."""
         path = self.path / name

@@ -2,7 +2,8 @@
 
 For each workload there are rounds; in each round every arm runs once, in an order drawn anew, so
 that a slow minute of the host falls on all of them. Runs that are already among the results are
-not made again. A run that fails ends its arm for that workload and is kept as a failed sample.
+not made again. A run that fails ends its arm for that workload and is kept as a failed sample; the next call
+tries it again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pycontain.bench import noise
 from pycontain.bench.backend import Backend, Outcome
-from pycontain.bench.model import Kind, Sample, Workload
+from pycontain.bench.model import FAILED, Kind, Sample, Workload
 from pycontain.errors import PycontainError
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from pycontain.bench.place import Place
     from pycontain.bench.store import Results
 
-FAILED = -1
 SEED = 20260101
 
 Progress = Callable[[str, str, int, int], object]
@@ -90,7 +90,7 @@ def run_all(
     draw = random.Random(plan.seed + len(results.samples))
     total = sum(plan.total(arm) for arm in arms) * len(workloads)
     for index, workload in enumerate(workloads):
-        given_up = {one.arm for one in results.samples if _failed(one, workload)}
+        given_up: set[str] = set()
         base = index * sum(plan.total(arm) for arm in arms)
         for number in range(max((plan.total(arm) for arm in arms), default=0)):
             order = [arm for arm in arms if number < plan.total(arm)]
@@ -107,10 +107,6 @@ def run_all(
 
 def _count(results: Results, workload: Workload) -> int:
     return sum(1 for sample in results.samples if sample.workload == workload.name)
-
-
-def _failed(sample: Sample, workload: Workload) -> bool:
-    return sample.status == FAILED and sample.workload == workload.name
 
 
 def run_once(arm: Backend, workload: Workload, warmup: bool, sequence: int) -> Sample:

@@ -10,7 +10,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from pycontain.bench.model import Sample, sample_from_line
+from pycontain.bench.model import FAILED, Sample, sample_from_line
 from pycontain.errors import ConflictError, InvalidError, NotFoundError
 
 if TYPE_CHECKING:
@@ -80,5 +80,9 @@ class Results:
             file.write(sample.to_line() + "\n")
 
     def done(self, arm: str, workload: str) -> int:
-        """Return how many runs, warm-up included, of this pair are already there."""
-        return sum(1 for one in self.samples if one.arm == arm and one.workload == workload)
+        """Return how many runs, warm-up included, of this pair are there; failed ones are not."""
+        return sum(
+            1
+            for one in self.samples
+            if one.arm == arm and one.workload == workload and one.status != FAILED
+        )

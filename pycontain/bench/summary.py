@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pycontain.bench import stats
-from pycontain.bench.model import Kind, Metric, Sample
+from pycontain.bench.model import FAILED, Kind, Metric, Sample
 from pycontain.bench.stats import Ratio, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NATIVE, NATIVE_AGAIN = "native", "native-again"
-FAILED = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +141,7 @@ def _row(
         same_output=same,
         contended=sum(one.contended for one in samples),
         retries=sum(one.retries for one in samples),
-        note=next((one.note for one in samples if one.note), ""),
+        note=next((one.note for one in [*good, *samples] if one.note), ""),
         values=tuple(values),
     )
 

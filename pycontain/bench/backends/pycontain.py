@@ -55,6 +55,16 @@ class Pycontain:
         import_rootfs(data_root, str(archive), image.name)
         archive.unlink()
 
+    @property
+    def base(self) -> list[str]:
+        """The command line up to the verb."""
+        return [*_program(), *self._roots]
+
+    @property
+    def image_name(self) -> str:
+        """The name the image has in the store used."""
+        return self._name
+
     def command_line(self, workload: Workload) -> list[str]:
         env = [
             word
@@ -62,7 +72,7 @@ class Pycontain:
             for word in ("--env", f"{key}={value}")
         ]
         return [
-            *(*_program(), *self._roots, "run", "--rm", *limit_options(workload.limits)),
+            *(*self.base, "run", "--rm", *limit_options(workload.limits)),
             *("--user", f"{workload.uid}:{workload.gid}", "--workdir", workload.cwd),
             *("--entrypoint", workload.argv[0], *env, self._name, *workload.argv[1:]),
         ]
