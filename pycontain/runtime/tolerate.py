@@ -53,7 +53,7 @@ def adjust(spec: Spec) -> list[str]:
 
 
 def drop_unknown_capabilities(process: Process) -> list[str]:
-    """Remove capabilities that have no number yet; return a warning when there were any."""
+    """Remove capabilities that have no number yet, with a warning, and impossible ambient ones."""
     unknown: list[str] = []
     sets: dict[str, list[str]] = process.get("capabilities", {})  # type: ignore[assignment]
     for which, names in sets.items():
@@ -61,9 +61,18 @@ def drop_unknown_capabilities(process: Process) -> list[str]:
         if len(known) != len(names):
             unknown.extend(name for name in names if name not in NUMBERS and name not in unknown)
             sets[which] = known
+    _limit_ambient(sets)
     if not unknown:
         return []
     return [f"ignoring unknown or unavailable capabilities: {unknown}"]
+
+
+def _limit_ambient(sets: dict[str, list[str]]) -> None:
+    # The kernel raises an ambient capability only when it is permitted and inheritable too
+    # (capabilities(7)); buildah asks for ambient ones without, and gets none of runc.
+    if sets.get("ambient"):
+        may = set(sets.get("inheritable", [])) & set(sets.get("permitted", []))
+        sets["ambient"] = [name for name in sets["ambient"] if name in may]
 
 
 def _give_modes(spec: Spec) -> None:

@@ -69,6 +69,14 @@ def test_unknown_capabilities_are_dropped_with_a_warning() -> None:
     assert "CAP_NEW" in notes[0]
 
 
+def test_ambient_capabilities_that_cannot_be_are_dropped() -> None:
+    document = config()
+    sets = {"permitted": ["CAP_KILL", "CAP_CHOWN"], "inheritable": ["CAP_KILL"]}
+    document["process"]["capabilities"] = {**sets, "ambient": ["CAP_KILL", "CAP_CHOWN"]}
+    assert tolerate.adjust(document) == []
+    assert document["process"]["capabilities"]["ambient"] == ["CAP_KILL"]
+
+
 def test_a_relative_destination_counts_from_the_root() -> None:
     document = config()
     document["mounts"].append({"destination": "a/b", "type": "tmpfs", "source": "tmpfs"})
