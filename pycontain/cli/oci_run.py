@@ -57,6 +57,7 @@ def exec(context: Context, options: Any, words: list[str]) -> int:
     found = container.load(context.root, words[0])
     process = _process(found, options, words[1:])
     launch = oci.launch_options(context, options, process, detached=options.detach)
+    _choose_cgroup(found, launch, options.cgroup)
     with Foreground() as attention:
         near = _own_terminal(process, launch, options.detach)
         init = found.exec(process, launch, ignore_paused=options.ignore_paused)
@@ -65,6 +66,15 @@ def exec(context: Context, options: Any, words: list[str]) -> int:
         if options.detach:
             return 0
         return attention.attend(init.pidfd, _console(near, launch))
+
+
+def _choose_cgroup(found: Container, launch: LaunchOptions, wanted: list[str]) -> None:
+    if wanted:
+        from pycontain.cgroup import manager
+        from pycontain.runtime import subcgroup
+
+        launch.sub_cgroup = ",".join(wanted)
+        launch.cgroup = manager.attach(subcgroup.below(found.state.cgroup, wanted))
 
 
 def _write_pid_or_kill(path: str, init: Init) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import posix
 from _signal import SIGKILL, pidfd_send_signal  # type: ignore[import-not-found]
+from errno import EBUSY
 from select import POLLIN, poll
 
 from pycontain.errors import ConflictError, KernelError, NotFoundError, PycontainError
@@ -198,7 +199,30 @@ class Container:
             raise ConflictError(f"cannot exec in a {status} container: {self.id}")
         from pycontain.runtime import launch
 
-        return launch.launch_exec(process, self, options)
+        try:
+            return launch.launch_exec(process, self, options)
+        except (OSError, KernelError) as error:
+            fallback = None if options.sub_cgroup else self._cgroup_of_init(error)
+            if fallback is None:
+                raise
+            options.cgroup = fallback
+            return launch.launch_exec(process, self, options)
+
+    def _cgroup_of_init(self, error: Exception) -> Cgroup | None:
+        """Return the cgroup init is in now, when `error` says that nobody may join its first one.
+
+        Init may have moved below it and switched controllers on (v2's rule of no inner
+        processes: EBUSY), or away from it and removed it (ENOENT).
+        """
+        busy = isinstance(error, KernelError) and error.call == "clone3" and error.number == EBUSY
+        gone = isinstance(error, FileNotFoundError)
+        if not (busy or gone) or "" not in self.state.cgroup:
+            return None
+        from pycontain.cgroup import hierarchy, manager
+        from pycontain.runtime import subcgroup
+
+        top = hierarchy.detect().unified
+        return manager.attach({"": subcgroup.of_process(top, self.pid)})
 
     def _run_hooks(self, stage: str, status: str) -> None:
         wanted = self.state.hooks.get(stage)

@@ -236,3 +236,20 @@ def test_background_children_do_not_hold_exec(oci: Oci, one: str) -> None:
     begun = time.monotonic()
     oci.exec(one, "sh", "-c", "sleep 20 & exit 0")
     assert time.monotonic() - begun < 10
+
+
+def test_a_cgroup_below_the_containers(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
+    unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    bundle.linux["cgroupsPath"] = path = f"/pycontain-exec/{tmp_path.name}"
+    bundle.linux["resources"] = {"pids": {"limit": 50}}
+    oci.running(bundle)
+    top = Path("/sys/fs/cgroup" if unified else "/sys/fs/cgroup/pids")
+    (top / path[1:] / "below").mkdir()
+    entry = "below" if unified else "pids:below"
+    done = oci("exec", "--cgroup", entry, "one", "cat", "/proc/self/cgroup")
+    assert f"{path}/below" in done.out
+
+
+@pytest.mark.parametrize("entry", ["..", "../other", "pids:../other", "not-there", "whaaat:/"])
+def test_a_cgroup_elsewhere_is_refused(oci: Oci, one: str, entry: str) -> None:
+    oci.fails("exec", "--cgroup", entry, one, "true")
