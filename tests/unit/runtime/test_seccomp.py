@@ -109,7 +109,8 @@ def known(lib: ctypes.CDLL, profile: dict) -> dict:
 
 
 VALUES = (0, 1, 2, 8, 11, 12, 13, 16, 19, 20, 25, 37, 38, 39, 40, 41, 45, 46, 0x20000, 0x20008,
-          0x7E020000, 0x10000000, 0x01200011, 0xFFFFFFFF, 1 << 32, (1 << 32) + 1, (1 << 64) - 1)  # fmt: skip
+          0x7E020000, 0x10000000, 0x01200011, 0xFFFFFFFF, 1 << 32, (1 << 32) + 1,
+          (1 << 64) - 1)  # fmt: skip
 
 
 @pytest.mark.parametrize("caps", [(), capabilities.DEFAULT, capabilities.NAMES])
