@@ -27,6 +27,17 @@ LINE_LIMIT = 16384
 _CHUNK = 65536
 
 
+def log_arguments(directory: str, driver: str, options: dict[str, str]) -> list[str]:
+    """Return the arguments that make the static monitor write this log."""
+    if driver == "none":
+        return []
+    found = ["--log", f"{directory}/{NAME}"]
+    if "max-size" in options:
+        found += ["--max-size", str(size_bytes(options["max-size"], "max-size"))]
+        found += ["--max-files", str(max(1, natural(options.get("max-file", "1"), "max-file")))]
+    return found
+
+
 class Log:
     """The log while it is written."""
 

@@ -9,23 +9,33 @@ from __future__ import annotations
 
 import posix
 import select
+import sys
 import time
 
 from pycontain.engine import removal
-from pycontain.engine.engine import Outcome, exit_of
-from pycontain.engine.logs import Log
+from pycontain.engine.engine import Engine, Outcome, exit_of
+from pycontain.engine.logs import Log, log_arguments
 from pycontain.engine.restart import redraft, wanted_end
+from pycontain.engine.store import Lock
 from pycontain.errors import PycontainError
+from pycontain.runtime import container as containers
 from pycontain.runtime.foreground import console_pair, reap, receive_console
 from pycontain.runtime.launch import LaunchOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontain.engine.draft import Draft
-    from pycontain.engine.engine import Engine
+    from pycontain.engine.store import Record
     from pycontain.runtime.container import Container
 
+HERE = __file__.rpartition("/")[0].rpartition("/")[0]
+RESUME = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from pycontain.engine.monitor import resume; resume(sys.argv[1:])"
+)
 FIRST_DELAY_S = 0.1
+STEADY_S = 10.0
+"""A container that ran this long did start: the delay before a restart begins anew."""
 LONGEST_DELAY_S = 60.0
 _CHUNK = 65536
 
@@ -33,7 +43,7 @@ _CHUNK = 65536
 class Watch:
     """A running init and the ends of its streams: fd to "stdout" or "stderr"."""
 
-    __slots__ = ("container", "keep_open", "pidfd", "started", "streams")
+    __slots__ = ("container", "keep_open", "pidfd", "streams")
 
     def __init__(
         self, container: Container, pidfd: int, streams: dict[int, str], keep_open: int
@@ -42,7 +52,6 @@ class Watch:
         self.pidfd = pidfd
         self.streams = streams
         self.keep_open = keep_open
-        self.started = time.time()
 
 
 def launch(engine: Engine, draft: Draft, *, keep: bool) -> Watch:
@@ -105,34 +114,97 @@ class Streams:
         return self._outputs
 
 
-def stay(engine: Engine, draft: Draft, watch: Watch) -> int:
+def stay(engine: Engine, draft: Draft, watch: Watch, restarts: int = 0) -> int:
     """Pump, reap, record, restart: until the container is not to run any more."""
-    _leave_caller(draft.lock.fd)
-    delay, restarts = FIRST_DELAY_S, 0
+    _leave_caller()
     while True:
+        _become_native(engine, draft, watch, restarts)
         log = Log(draft.directory, draft.record.log_driver, draft.record.log_opts)
-        outcome = Outcome(pump(watch, log))
+        status = pump(watch, log)
         log.close()
-        again = _end(engine, draft, watch, outcome, restarts)
-        if not again:
+        posix.close(watch.pidfd)
+        ended = Ended(draft.record, draft.lock, watch.container, status, restarts)
+        again = relaunch(engine, ended)
+        if again is None:
             return 0
-        delay = (
-            FIRST_DELAY_S if time.time() - watch.started > 10 else min(delay * 2, LONGEST_DELAY_S)
-        )
+        draft, watch = again
         restarts += 1
-        time.sleep(delay)
-        if wanted_end(draft.directory):
-            draft.lock.release()
-            return 0
-        draft = redraft(engine, draft.record, draft.lock)
-        try:
-            watch = launch(engine, draft, keep=True)
-        except PycontainError:
-            # Recorded by `abandon`; the lock is given up.
-            return 125
 
 
-def _leave_caller(lock: int) -> None:
+class Ended:
+    """A container whose init was reaped, and what the policy has to know."""
+
+    __slots__ = ("container", "lock", "record", "restarts", "status")
+
+    def __init__(
+        self, record: Record, lock: Lock, container: Container, status: int, restarts: int
+    ) -> None:
+        self.record = record
+        self.lock = lock
+        self.container = container
+        self.status = status
+        self.restarts = restarts
+
+
+def relaunch(engine: Engine, ended: Ended) -> tuple[Draft, Watch] | None:
+    """Record an end and start the container again if the policy says so; None if it stays down."""
+    started = ended.container.state.created
+    if not _end(engine, ended, started):
+        return None
+    long_lived = time.time() - started > STEADY_S
+    delay = FIRST_DELAY_S if long_lived else FIRST_DELAY_S * 2 ** min(ended.restarts, 20)
+    time.sleep(min(delay, LONGEST_DELAY_S))
+    if wanted_end(engine.store.directory(ended.record.id)):
+        ended.lock.release()
+        return None
+    draft = redraft(engine, ended.record, ended.lock)
+    try:
+        return draft, launch(engine, draft, keep=True)
+    except PycontainError:
+        # Recorded by `abandon`; the lock is given up.
+        return None
+
+
+def _become_native(engine: Engine, draft: Draft, watch: Watch, restarts: int) -> None:
+    """Become the static monitor, which execs into `resume` at the end; return where there is none."""
+    program = HERE + "/native/bin/monitor"
+    argv = [program, "--pid", str(watch.container.pid), "--pidfd", str(watch.pidfd)]
+    for fd, name in watch.streams.items():
+        argv += ["--console" if draft.record.tty else "--" + name, str(fd)]
+    argv += log_arguments(draft.directory, draft.record.log_driver, draft.record.log_opts)
+    argv += ["--", sys.executable, "-I", "-S", "-c", RESUME, HERE.rpartition("/")[0]]
+    argv += [engine.store.root, engine.store.state, draft.record.id]
+    argv += [str(draft.lock.fd), str(restarts)]
+    kept = [watch.pidfd, draft.lock.fd, *watch.streams]
+    kept += [watch.keep_open] if watch.keep_open >= 0 else []
+    for fd in kept:
+        posix.set_inheritable(fd, True)
+    try:
+        posix.execv(program, argv)
+    except OSError:
+        # Not built: this process does the same.
+        for fd in kept:
+            posix.set_inheritable(fd, False)
+
+
+def resume(argv: list[str]) -> None:
+    """Go on where the static monitor ended: its last argument is the raw wait status of init."""
+    data, state, identity, lock_fd, restarts, raw = argv
+    engine = Engine(data, state)
+    posix.set_inheritable(int(lock_fd), False)
+    lock = Lock(f"{state}/locks/{identity}", int(lock_fd))
+    status = posix.waitstatus_to_exitcode(int(raw)) if int(raw) >= 0 else 255
+    ended = Ended(
+        engine.store.load(identity), lock, containers.load(engine.store.run_root, identity),
+        status if status >= 0 else 128 - status, int(restarts),
+    )  # fmt: skip
+    again = relaunch(engine, ended)
+    if again is not None:
+        posix._exit(stay(engine, *again, restarts=int(restarts) + 1))
+    posix._exit(0)
+
+
+def _leave_caller() -> None:
     """Let go of the caller's directory, streams and descriptors; nobody waits for their end."""
     posix.chdir("/")
     null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
@@ -168,32 +240,31 @@ def pump(watch: Watch, log: Log) -> int:
     return reap(watch.pidfd)
 
 
-def _end(engine: Engine, draft: Draft, watch: Watch, outcome: Outcome, restarts: int) -> bool:
-    """Record how it ended; return whether it is to run again (the lock is kept then)."""
-    record = draft.record
-    posix.close(watch.pidfd)
+def _end(engine: Engine, ended: Ended, started: float) -> bool:
+    """Clear up and record how it ended; return whether it is to run again (the lock is kept then)."""
+    record, outcome = ended.record, Outcome(ended.status)
     if outcome.status:
-        outcome.oom, outcome.limit, outcome.peak = watch.container.cgroup.oom()
-    watch.container.delete(force=True)
+        outcome.oom, outcome.limit, outcome.peak = ended.container.cgroup.oom()
+    ended.container.delete(force=True)
     if record.auto_remove:
         removal.remove_files(engine.store, record.id, record.name, record)
-        draft.lock.release()
+        ended.lock.release()
         return False
     # Another command may have renamed it meanwhile.
-    draft.record = engine.store.load(record.id)
-    end = exit_of(outcome, watch.started)
-    end.restarts = restarts
+    ended.record = engine.store.load(record.id)
+    end = exit_of(outcome, started)
+    end.restarts = ended.restarts
     engine.store.save_exit(record.id, end)
-    again = _wants_restart(draft, outcome.status, restarts)
+    again = _wants_restart(engine, ended)
     if not again:
-        draft.lock.release()
+        ended.lock.release()
     return again
 
 
-def _wants_restart(draft: Draft, status: int, restarts: int) -> bool:
-    policy, most = draft.record.restart
-    if policy == "no" or wanted_end(draft.directory):
+def _wants_restart(engine: Engine, ended: Ended) -> bool:
+    policy, most = ended.record.restart
+    if policy == "no" or wanted_end(engine.store.directory(ended.record.id)):
         return False
     if policy == "on-failure":
-        return status != 0 and (not most or restarts < most)
+        return ended.status != 0 and (not most or ended.restarts < most)
     return True
