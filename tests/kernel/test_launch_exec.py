@@ -1,0 +1,203 @@
+"""A second process in a container that runs: what it joins, what it may, what it hides."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pycontain.errors import CommandNotFoundError, KernelError, PycontainError
+from pycontain.runtime import container as containers
+from pycontain.runtime import launch
+from pycontain.runtime.container import Container
+
+pytestmark = pytest.mark.root
+
+BUSYBOX = shutil.which("busybox")
+CAPABILITIES = ["CAP_CHOWN", "CAP_KILL"]
+SETS = ("bounding", "effective", "permitted")
+
+
+@pytest.fixture(params=["native", "python"])
+def executor(request: pytest.FixtureRequest) -> str:
+    from pycontain.syscalls import kernel
+
+    if request.param == "native" and not kernel.HAVE_NATIVE:
+        pytest.skip("the native module is not built")
+    return str(request.param)
+
+
+@pytest.fixture
+def rootfs(tmp_path: Path) -> Path:
+    if not BUSYBOX:
+        pytest.skip("needs busybox-static")
+    root = tmp_path / "rootfs"
+    (root / "bin").mkdir(parents=True)
+    shutil.copy(BUSYBOX, root / "bin/busybox")
+    for name in ["sh", "ls", "cat", "grep", "hostname", "id", "pwd", "readlink", "sleep", "dd"]:
+        (root / "bin" / name).symlink_to("busybox")
+    return root
+
+
+def make_spec(rootfs: Path, *args: str) -> dict[str, Any]:
+    quiet = ["nosuid", "noexec", "nodev"]
+    kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup"]
+    return {
+        "ociVersion": "1.2.0",
+        "root": {"path": str(rootfs)},
+        "hostname": "box",
+        "process": {
+            "args": list(args),
+            "cwd": "/",
+            "env": ["PATH=/bin", "HOME=/"],
+            "user": {"uid": 0, "gid": 0},
+            "noNewPrivileges": True,
+            "capabilities": dict.fromkeys(SETS, CAPABILITIES),
+        },
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": quiet},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts"},
+        ],
+        "linux": {
+            "namespaces": [{"type": kind} for kind in kinds],
+            "seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}],
+            },
+        },
+    }
+
+
+def run(
+    tmp_path: Path, spec: dict[str, Any], executor: str, output: int = 2
+) -> tuple[Container, launch.Init]:
+    options = launch.LaunchOptions()
+    options.executor = executor
+    options.stdio = (0, output, output)
+    return containers.run(
+        str(tmp_path / "run"), f"x{os.getpid()}", str(tmp_path), spec, options  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path, rootfs: Path, executor: str) -> Iterator[Container]:
+    (tmp_path / "run").mkdir()
+    made, init = run(tmp_path, make_spec(rootfs, "sleep", "60"), executor)
+    yield made
+    made.delete(force=True)
+    os.waitid(os.P_PIDFD, init.pidfd, os.WEXITED)
+    os.close(init.pidfd)
+
+
+def execute(inside: Container, executor: str, script: str, **process: Any) -> tuple[int, list[str]]:
+    output = os.memfd_create("output")
+    options = launch.LaunchOptions()
+    options.executor = executor
+    options.stdio = (0, output, output)
+    wanted = {**inside.config()["process"], "args": ["sh", "-c", script], **process}
+    try:
+        init = inside.exec(wanted, options)  # type: ignore[arg-type]
+        result = os.waitid(os.P_PIDFD, init.pidfd, os.WEXITED)
+        os.close(init.pidfd)
+        assert result is not None
+        return result.si_status, os.pread(output, 1 << 16, 0).decode().splitlines()
+    finally:
+        os.close(output)
+
+
+def test_it_joins_every_namespace_and_the_root(sleeper: Container, executor: str) -> None:
+    kinds = ["pid", "net", "ipc", "uts", "mnt", "cgroup", "user"]
+    script = "hostname; for n in {}; do readlink /proc/self/ns/$n; done; ls /"
+    status, lines = execute(sleeper, executor, script.format(" ".join(kinds)))
+    assert status == 0
+    assert lines[0] == "box"
+    assert lines[1:8] == [os.readlink(f"/proc/{sleeper.pid}/ns/{kind}") for kind in kinds]
+    assert set(lines[8:]) == {"bin", "dev", "proc"}
+
+
+def test_it_is_as_confined_as_init(sleeper: Container, executor: str) -> None:
+    fields = "^(Cap...|NoNewPrivs|Seccomp|SigIgn|SigBlk):"
+    _, lines = execute(sleeper, executor, f"grep -E '{fields}' /proc/self/status; ls /proc/self/fd")
+    there = Path(f"/proc/{sleeper.pid}/status").read_text().splitlines()
+    names = {line.split(":")[0] for line in lines[:9]}
+    assert sorted(lines[:9]) == sorted(line for line in there if line.split(":")[0] in names)
+    assert lines[9:] == ["0", "1", "2", "3"]
+
+
+def test_it_is_in_the_cgroup(sleeper: Container, executor: str) -> None:
+    output = os.memfd_create("output")
+    options = launch.LaunchOptions()
+    options.executor = executor
+    options.stdio = (0, output, output)
+    wanted = {**sleeper.config()["process"], "args": ["sleep", "60"]}
+    init = sleeper.exec(wanted, options)  # type: ignore[arg-type]
+    assert set(sleeper.processes()) >= {sleeper.pid, init.pid}
+    os.kill(init.pid, 9)
+    os.waitid(os.P_PIDFD, init.pidfd, os.WEXITED)
+    os.close(init.pidfd)
+    os.close(output)
+
+
+def test_a_user_of_its_own(sleeper: Container, executor: str) -> None:
+    user = {"uid": 7, "gid": 8, "additionalGids": [9]}
+    status, lines = execute(sleeper, executor, "id; grep CapEff /proc/self/status", user=user)
+    assert lines == ["uid=7 gid=8 groups=9", "CapEff:\t" + "0" * 16]
+    assert status == 0
+
+
+@pytest.mark.parametrize("number", range(3, 15))
+def test_the_directory_is_never_outside(sleeper: Container, executor: str, number: int) -> None:
+    with pytest.raises(KernelError, match="working directory"):
+        execute(sleeper, executor, "pwd", cwd=f"/proc/self/fd/{number}")
+
+
+def test_a_missing_program(sleeper: Container, executor: str) -> None:
+    with pytest.raises(CommandNotFoundError, match=r"executable file not found in \$PATH"):
+        execute(sleeper, executor, "", args=["nothing"])
+
+
+def test_a_stopped_container_takes_nobody(tmp_path: Path, rootfs: Path, executor: str) -> None:
+    (tmp_path / "run").mkdir()
+    made, init = run(tmp_path, make_spec(rootfs, "sh", "-c", ":"), executor)
+    os.waitid(os.P_PIDFD, init.pidfd, os.WEXITED)
+    os.close(init.pidfd)
+    with pytest.raises(PycontainError):
+        execute(made, executor, "id")
+    made.delete()
+
+
+def test_the_own_namespace_is_the_same_afterwards(sleeper: Container, executor: str) -> None:
+    execute(sleeper, executor, ":")
+    assert os.readlink("/proc/self/ns/pid") == os.readlink("/proc/self/ns/pid_for_children")
+    assert Path("/proc/self/mem").stat().st_uid == os.geteuid()
+
+
+def test_no_binary_of_the_host_can_be_written(tmp_path: Path, rootfs: Path, executor: str) -> None:
+    # CVE-2019-5736: the container tries to open every new process's binary, while we exec into it.
+    (tmp_path / "run").mkdir()
+    script = (
+        "while :; do for p in /proc/[0-9]*; do"
+        ' case ${p#/proc/} in 1|$$) ;; *) (: >> "$p/exe") 2>/dev/null && readlink "$p/exe";'
+        " for f in $p/fd/*; do readlink $f; done;; esac; done; done"
+    )
+    spec = make_spec(rootfs, "sh", "-c", script)
+    every = [f"CAP_{name}" for name in ("CHOWN", "DAC_OVERRIDE", "SETUID", "SETGID", "KILL")]
+    spec["process"]["capabilities"] = dict.fromkeys(SETS, every)
+    output = os.memfd_create("output")
+    made, init = run(tmp_path, spec, executor, output)
+    try:
+        for _ in range(25):
+            execute(made, executor, ":")
+    finally:
+        made.delete(force=True)
+        os.waitid(os.P_PIDFD, init.pidfd, os.WEXITED)
+    seen = os.pread(output, 1 << 20, 0).decode()
+    os.close(init.pidfd)
+    os.close(output)
+    assert "python" not in seen
+    assert str(tmp_path) not in seen
