@@ -65,7 +65,12 @@ def _rate(scenario: Scenario, stations: Stations, customers: int, native: list[S
     """
     base = stations(Costs(scenario.constants))
     correction = queueing(base, customers) / queueing(native, customers)
-    return lambda costs: closed_form(stations(costs), customers).rate * correction
+    ceiling = scenario.native or math.inf
+
+    def rate(costs: Costs) -> float:
+        return min(ceiling, closed_form(stations(costs), customers).rate * correction)
+
+    return rate
 
 
 def queueing(stations: list[Station], customers: int) -> float:
@@ -102,8 +107,11 @@ def _requests(scenario: Scenario) -> Model:
     cpu_s = scenario.trace.cpu_s
     known = "concurrency" in io
     think_s = max(0.0, customers / native - cpu_s) if known else 0.0
-    cpus = max(1, round(scenario.section("native").get("cpus", 1)))
-    idle = scenario.section("native").get("utilization", 1.0)
+    busy = scenario.section("native")
+    cpus = math.ceil(busy.get("cpus", 1))
+    # A rate below what the CPUs could do was held by something that holds the guest as well.
+    held = busy.get("utilization", 1.0) < 1.0 or cpus > busy.get("cpus", 1)
+    limit_s = 1 / native if held and not known else 0.0
 
     def stations(costs: Costs) -> list[Station]:
         run = _run(machine, scenario, costs)
@@ -118,13 +126,13 @@ def _requests(scenario: Scenario) -> Model:
                 servers=io.get("io_threads", 1),
             ),
             Station(name="elsewhere", service_s=think_s + waited_s, servers=0),
-            # Whatever held the native run below its CPUs holds this one too.
-            Station(name="limit", service_s=0.0 if known or idle == 1.0 else 1 / native),
+            Station(name="limit", service_s=limit_s),
         ]
 
     before = [
         Station(name="vcpu", service_s=cpu_s, servers=cpus),
         Station(name="elsewhere", service_s=think_s, servers=0),
+        Station(name="limit", service_s=limit_s),
     ]
     return _rate(scenario, stations, customers, before)
 

@@ -60,6 +60,8 @@ def test_a_container_starts_before_any_vm(sim: ModuleType, name: str) -> None:
 def test_starting_many_at_once_takes_each_of_them_longer(sim: ModuleType) -> None:
     times = [boot_s(sim, "firecracker", concurrency=n) for n in (1, 4, 40)]
     assert times == sorted(times) and times[2] > 5 * times[0]
+    within_cores = boot_s(sim, "firecracker", concurrency=4) / times[0]
+    assert within_cores == pytest.approx(1 + 3 * sim.costs()["k_boot_contention"])
 
 
 def test_a_restored_snapshot_skips_the_kernel(sim: ModuleType) -> None:
@@ -152,6 +154,11 @@ def test_a_guest_that_outwrites_the_link_still_ends(sim: ModuleType) -> None:
     found = migrate(guest(dirty_rate=1e9, wws_bytes=700e6), sim.costs())
     assert len(found.rounds) <= MAX_ROUNDS + 1
     assert found.downtime_s > 5
+
+
+def test_rounds_are_bounded_when_each_is_a_little_smaller(sim: ModuleType) -> None:
+    slow = guest(dirty_rate=10e6, wws_bytes=400e6, max_rounds=2, stop="xen")
+    assert len(migrate(slow, sim.costs()).rounds) == 3
 
 
 def test_the_first_round_is_slow_when_the_rate_adapts(sim: ModuleType) -> None:
