@@ -16,7 +16,7 @@ import posix
 import select
 
 from pycontain.errors import ConflictError, InvalidError, KernelError, UnsupportedError
-from pycontain.runtime import execplan, failure, gather, namespaces, plan
+from pycontain.runtime import gather, namespaces, plan
 from pycontain.runtime.dialogue import Dialogue
 from pycontain.runtime.state import process_start
 from pycontain.syscalls import constants as c
@@ -115,6 +115,8 @@ def launch_init(spec: Spec, options: LaunchOptions) -> Init:
 
 def launch_exec(process: Process, container: Container, options: LaunchOptions) -> Init:
     """Start `process` inside `container`; returns when it runs its program."""
+    from pycontain.runtime import execplan
+
     spec = container.config()
     with gather.Gathered() as held:
         inputs = gather.for_exec(spec, process, container, options, held)
@@ -157,6 +159,8 @@ def _start(
             running.wait_exec()
         start_time = process_start(running.pid)
     except executor.OpFailed as failed:
+        from pycontain.runtime import failure
+
         raise dialogue.error or failure.explain(failed, dialogue.findings) from None
     except BaseException:
         _kill(running)
