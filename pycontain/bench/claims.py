@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 CONTAINERS = ("pycontain", "runc", "crun", "bwrap", "podman", "docker")
 SIMULATED = ("kvm-qemu", "firecracker", "xen-pv", "esxi", "vmware-workstation", "trap-and-emulate")
-OPERATIONS = ("integer", "copy", "syscall", "fault", "fork", "write", "fdatasync", "tcp")
+OPERATIONS = ("integer", "copy", "syscall", "fault", "fork", "write", "tcp")
 RESULTS = "bench-results/claims"
 
 

@@ -2,8 +2,8 @@
 
 For each workload there are rounds; in each round every arm runs once, in an order drawn anew, so
 that a slow minute of the host falls on all of them. Runs that are already among the results are
-not made again. A run that fails ends its arm for that workload and is kept as a failed sample; the next call
-tries it again.
+not made again. A run that fails ends its arm for that workload and is kept as a failed sample;
+the next call tries it again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from pycontain.bench import noise
 from pycontain.bench.backend import Backend, Outcome
 from pycontain.bench.model import FAILED, Kind, Sample, Workload
-from pycontain.errors import PycontainError
+from pycontain.errors import PycontainError, quote
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -135,6 +135,14 @@ def run_once(arm: Backend, workload: Workload, warmup: bool, sequence: int) -> S
         pressure_percent=pressure,
         contended=disturbed,
         retries=outcome.retries,
-        note=outcome.note,
+        note=outcome.note or _complaint(outcome),
         dimensions=outcome.dimensions,
     )
+
+
+def _complaint(outcome: Outcome) -> str:
+    """Return the last line an unsuccessful run wrote to standard error."""
+    if outcome.status == 0:
+        return ""
+    lines = outcome.errors.decode("utf-8", "replace").strip().splitlines()
+    return quote(lines[-1])[:200] if lines else ""

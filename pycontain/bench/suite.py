@@ -21,7 +21,12 @@ OPERATIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("exec", "ops", "vfork, execve, exit, wait", ("process",)),
     ("pipe", "ops", "round trip over two pipes", ("switch",)),
     ("write", "io", "write of 4 KiB", ("file", "copy")),
-    ("fdatasync", "io", "write of 4 KiB and fdatasync", ("file", "idle")),
+    (
+        "fdatasync",
+        "io",
+        "write of 4 KiB and fdatasync (pycontain's and podman's --rm do not sync)",
+        ("file", "idle"),
+    ),
     ("tcp", "net", "round trip of 1 byte over loopback", ("network", "switch")),
     ("stream", "net", "64 KiB over loopback", ("network", "copy")),
     ("server", "net", "request to a server with 8 clients", ("network", "switch")),

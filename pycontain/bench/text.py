@@ -80,7 +80,8 @@ def verdict_text(row: Row) -> str:
     """Return the verdict with everything that qualifies it."""
     words = [row.verdict if row.kind is Kind.MEASURED else f"{row.kind.value}, no verdict"]
     if row.verdict == "other output":
-        words = ["not compared: output or status differs from native"]
+        why = f": {row.note}"[:80] if row.note else ""
+        words = [f"not compared: output or status differs from native{why}"]
     if row.contended:
         words.append(f"{row.contended} contended")
     if row.retries:
