@@ -67,7 +67,7 @@ class InvalidError(PycontainError):
 
 
 class UnsupportedError(PycontainError):
-    """This host, or this build, cannot do what was asked for."""
+    """The host, or this build, cannot do what was asked for."""
 
 
 class KernelError(PycontainError):
@@ -89,7 +89,9 @@ class KernelError(PycontainError):
         self.number = error if isinstance(error, int) else (error.errno or 0)
         self.action = action
         self.call = call
-        self.target = quote(target.decode("utf-8", "backslashreplace") if isinstance(target, bytes) else target)
+        self.target = quote(
+            target.decode("utf-8", "backslashreplace") if isinstance(target, bytes) else target
+        )
         cause = _errno.errorcode.get(self.number, str(self.number))
         where = f" {self.target}" if self.target else ""
         how = f"{call}: " if call else ""

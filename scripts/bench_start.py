@@ -55,7 +55,13 @@ class Setup:
     def __init__(self, scratch: Path, undo: ExitStack) -> None:
         self.scratch = scratch
         self.undo = undo
-        self.pycontain = [BIN / "pycontain", "--root", scratch / "data", "--state", scratch / "state"]
+        self.pycontain = [
+            BIN / "pycontain",
+            "--root",
+            scratch / "data",
+            "--state",
+            scratch / "state",
+        ]
         archive = CHECKOUT / "images/out/busybox.tar"
         if not archive.exists():
             run(CHECKOUT / "scripts/build-images", "busybox")
@@ -67,14 +73,26 @@ class Setup:
         bundle = self.scratch / "bundle"
         bundle.mkdir()
         name = "bench-bundle"
-        run(*self.pycontain, "create", "--name", name, "--net", "none", *LIMITS, "busybox", "/bin/true")
+        run(
+            *self.pycontain,
+            "create",
+            "--name",
+            name,
+            "--net",
+            "none",
+            *LIMITS,
+            "busybox",
+            "/bin/true",
+        )
         config = next((self.scratch / "data/containers").glob("*/config.json"))
         spec = json.loads(config.read_bytes())
         self.export(bundle / "rootfs")
         spec["root"]["path"] = "rootfs"
         spec["linux"].pop("cgroupsPath", None)
         spec["mounts"] = [m for m in spec["mounts"] if not m["destination"].startswith("/etc/")]
-        spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] != "time"]
+        spec["linux"]["namespaces"] = [
+            n for n in spec["linux"]["namespaces"] if n["type"] != "time"
+        ]
         (bundle / "config.json").write_text(json.dumps(spec))
         run(*self.pycontain, "rm", "-f", name)
         return bundle
@@ -109,7 +127,9 @@ class Setup:
         return quiet(os.path.realpath(sys.executable), "-I", "-S", "-c", "pass")
 
     def pycontain_run(self) -> Command:
-        return quiet(*self.pycontain, "run", "--rm", "--net", "none", *LIMITS, "busybox", "/bin/true")
+        return quiet(
+            *self.pycontain, "run", "--rm", "--net", "none", *LIMITS, "busybox", "/bin/true"
+        )
 
     def oci(self, runtime: str) -> Command:
         state = self.scratch / ("oci-" + Path(runtime).name)
@@ -139,25 +159,29 @@ class Setup:
         base = [runtime, "--root", self.scratch / f"exec-state-{name}"]
         subprocess.run(
             [str(a) for a in [*base, "run", "--detach", "--bundle", bundle, f"bench-{name}"]],
-            check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            check=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self.undo.callback(quiet(*base, "delete", "--force", f"bench-{name}"))
         return quiet(*base, "exec", f"bench-{name}", "/bin/true")
 
     def bwrap(self) -> Command:
         return quiet(
-            "bwrap", "--ro-bind", self.bundle / "rootfs", "/", "--proc", "/proc", "--dev", "/dev", "--unshare-all",
-            "/bin/true",
+            "bwrap", "--ro-bind", self.bundle / "rootfs", "/", "--proc", "/proc", "--dev", "/dev",
+            "--unshare-all", "/bin/true",
         )  # fmt: skip
 
     def podman(self) -> Command:
         base: list[str | Path] = [
-            "podman", "--root", self.scratch / "podman", "--runroot", self.scratch / "podman-run",
+            "podman", "--root", self.scratch / "podman",
+            "--runroot", self.scratch / "podman-run",
             "--cgroup-manager=cgroupfs", "--events-backend=none", "--runtime", "runc",
         ]  # fmt: skip
         run(*base, "import", self.rootfs_tar(), "bench")
         self.undo.callback(run, *base, "rmi", "--all", "--force")
-        return quiet(*base, "run", "--rm", "--network", "none", *ULIMITS, *LIMITS, "bench", "/bin/true")
+        return quiet(
+            *base, "run", "--rm", "--network", "none", *ULIMITS, *LIMITS, "bench", "/bin/true"
+        )
 
     def docker(self) -> Command:
         socket = f"unix://{self.scratch}/docker.sock"
@@ -166,7 +190,8 @@ class Setup:
         daemon = subprocess.Popen(
             [
                 "unshare", "--net", "dockerd", "--data-root", str(self.scratch / "docker"),
-                "--exec-root", str(self.scratch / "docker-exec"), "-H", socket, "--pidfile", str(pidfile),
+                "--exec-root", str(self.scratch / "docker-exec"), "-H", socket,
+                "--pidfile", str(pidfile),
                 "--bridge=none", "--iptables=false", "--exec-opt", "native.cgroupdriver=cgroupfs",
                 "--default-ulimit", "nofile=1024:1024",
             ],
@@ -174,11 +199,27 @@ class Setup:
         )  # fmt: skip
         self.undo.callback(stop, daemon)
         for _ in range(100):
-            if subprocess.run(["docker", "-H", socket, "info"], capture_output=True, check=False).returncode == 0:
+            if (
+                subprocess.run(
+                    ["docker", "-H", socket, "info"], capture_output=True, check=False
+                ).returncode
+                == 0
+            ):
                 break
             time.sleep(0.2)
         run("docker", "-H", socket, "import", self.rootfs_tar(), "bench")
-        return quiet("docker", "-H", socket, "run", "--rm", "--network", "none", *LIMITS, "bench", "/bin/true")
+        return quiet(
+            "docker",
+            "-H",
+            socket,
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            *LIMITS,
+            "bench",
+            "/bin/true",
+        )
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -207,7 +248,8 @@ def in_process(setup: Setup, count: int) -> tuple[float, float]:
     for _ in range(count):
         start = time.perf_counter()
         result = pycontain.run(
-            "busybox", ["/bin/true"], root=str(setup.scratch / "data"), state=str(setup.scratch / "state"),
+            "busybox", ["/bin/true"],
+            root=str(setup.scratch / "data"), state=str(setup.scratch / "state"),
             memory="64m", cpus=0.5, pids_limit=50,
         )  # fmt: skip
         times.append((time.perf_counter() - start) * 1000)
@@ -220,8 +262,8 @@ def table(samples: dict[str, list[float]]) -> str:
     lines = ["| arm | n | min ms | median ms | p90 ms |", "|---|---|---|---|---|"]
     for name, values in sorted(samples.items(), key=lambda item: statistics.median(item[1])):
         p90 = sorted(values)[int(len(values) * 0.9)]
-        row = f"| {name} | {len(values)} | {min(values):.1f} | {statistics.median(values):.1f} | {p90:.1f} |"
-        lines.append(row)
+        row = [f"{figure:.1f}" for figure in (min(values), statistics.median(values), p90)]
+        lines.append(f"| {name} | {len(values)} | {' | '.join(row)} |")
     return "\n".join(lines)
 
 
@@ -243,15 +285,19 @@ def ratios(samples: dict[str, list[float]]) -> str:
     base = "python3 -I -S -c pass"
     if base in samples and "pycontain run" in samples:
         over = statistics.median(samples["pycontain run"]) - statistics.median(samples[base])
-        lines.append(f"| pycontain run − {base} | {over:.1f} ms | 5 ms |")
+        lines.append(f"| pycontain run - {base} | {over:.1f} ms | 5 ms |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=21)
-    parser.add_argument("--arms", default="", help="comma-separated parts of arm names; default all")
-    parser.add_argument("--in-process", type=int, default=200, help="containers of the API row; 0: none")
+    parser.add_argument(
+        "--arms", default="", help="comma-separated parts of arm names; default all"
+    )
+    parser.add_argument(
+        "--in-process", type=int, default=200, help="containers of the API row; 0: none"
+    )
     options = parser.parse_args()
     wanted = [w for w in options.arms.split(",") if w]
     with tempfile.TemporaryDirectory(prefix="pycontain-bench-") as scratch, ExitStack() as undo:
@@ -261,17 +307,23 @@ def main() -> None:
             if wanted and not any(w in name for w in wanted):
                 continue
             program = name.split()[0]
-            if program not in ("python3", "pycontain", "pycontain-oci") and not shutil.which(program):
+            if program not in ("python3", "pycontain", "pycontain-oci") and not shutil.which(
+                program
+            ):
                 print(f"not installed, left out: {name}")
                 continue
             commands[name] = prepare()
         samples = measure(commands, options.runs)
         load = os.getloadavg()[0]
-        print(f"{os.cpu_count()} CPUs, load {load:.1f}, {os.uname().sysname} {os.uname().release}\n")
+        print(
+            f"{os.cpu_count()} CPUs, load {load:.1f}, {os.uname().sysname} {os.uname().release}\n"
+        )
         print(table(samples) + "\n\n" + ratios(samples))
         if options.in_process and (not wanted or "pycontain run" in commands):
             median, rate = in_process(setup, options.in_process)
-            print(f"\nin-process API: {median:.2f} ms a container (median), {rate:.0f} containers/s")
+            print(
+                f"\nin-process API: {median:.2f} ms a container (median), {rate:.0f} containers/s"
+            )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import pytest
 from support import CHECKOUT, Cli
 
 
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this user cannot run; say which lack it is."""
     for item in items:
@@ -50,7 +49,7 @@ def loaded_roots(tmp_path_factory: pytest.TempPathFactory, busybox_archive: Path
 
 @pytest.fixture
 def box(loaded_roots: Cli) -> Iterator[Cli]:
-    """The command with the busybox image loaded (shared by the session); containers removed after."""
+    """The command with the busybox image loaded; containers are removed after the test."""
     yield loaded_roots
     loaded_roots.remove_all()
 

@@ -1,4 +1,4 @@
-"""Images written byte by byte for tests: layers from tar entries, archives from layers and a config."""
+"""Images written by hand for tests: layers from tar entries, archives from layers and a config."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 BUSYBOX = Path("/bin/busybox")
-APPLETS = "sh cat ls id echo true false sleep stat readlink mkdir touch test env hostname ps pwd head wc dd mount yes kill".split()
+APPLETS = (
+    "sh cat ls id echo true false sleep stat readlink mkdir touch test env hostname ps pwd head wc"
+    " dd mount yes kill"
+).split()
 Entry = tuple[tarfile.TarInfo, bytes]
 
 

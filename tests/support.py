@@ -31,7 +31,7 @@ class Cli:
         stdin: bytes | None = None,
         timeout: float = 60,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run to the end; fail unless the exit status is `status` (None: any). No traceback, ever."""
+        """Run to the end; fail unless the exit status is `status` (None: any)."""
         done = subprocess.run(
             self.argv(*args),
             input=stdin,

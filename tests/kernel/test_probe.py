@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from support import CHECKOUT, Cli
 
 pytestmark = pytest.mark.root
@@ -61,7 +60,11 @@ def facts(probe_cli: Cli) -> Facts:
     try:
         argv = probe_cli.argv("run", "--rm", "probe", "/probe")
         done = subprocess.run(
-            argv, capture_output=True, timeout=60, pass_fds=[77], env={**os.environ, **probe_cli.env}
+            argv,
+            capture_output=True,
+            timeout=60,
+            pass_fds=[77],
+            env={**os.environ, **probe_cli.env},
         )
     finally:
         os.close(leak)
@@ -107,10 +110,11 @@ def test_seccomp_filter_and_no_new_privileges_are_on(facts: Facts) -> None:
     assert facts["status.NoNewPrivs"] == ["1"]
 
 
-REFUSED = """unshare-user clone-user unshare-ns mount umount2 pivot_root open_tree fsopen move_mount
+REFUSED = """
+unshare-user clone-user unshare-ns mount umount2 pivot_root open_tree fsopen move_mount
 mount_setattr init_module finit_module delete_module kexec_load reboot swapon swapoff add_key keyctl
-request_key bpf perf_event_open userfaultfd open_by_handle_at io_uring_setup settimeofday sethostname
-syslog acct quotactl mbind kcmp fanotify_init personality-addr iopl ioperm""".split()
+request_key bpf perf_event_open userfaultfd open_by_handle_at io_uring_setup settimeofday
+sethostname syslog acct quotactl mbind kcmp fanotify_init personality-addr iopl ioperm""".split()
 
 
 @pytest.mark.parametrize("call", REFUSED)
@@ -170,7 +174,9 @@ def test_socket_families(facts: Facts) -> None:
 
 
 def test_masked_paths_read_empty(facts: Facts) -> None:
-    readable = [key for key, value in facts.items() if key.startswith("masked.") and value == ["readable"]]
+    readable = [
+        key for key, value in facts.items() if key.startswith("masked.") and value == ["readable"]
+    ]
     assert readable == []
 
 
@@ -193,7 +199,17 @@ def test_mounts_are_the_containers_own(facts: Facts) -> None:
         points[fields[4]] = (right.split()[0], fields[5], right.split()[1])
     assert points["/proc"][0] == "proc"
     assert {"nosuid", "nodev", "noexec"} <= set(points["/proc"][1].split(","))
-    allowed = {"overlay", "proc", "tmpfs", "devpts", "sysfs", "mqueue", "cgroup", "cgroup2", "devtmpfs"}
+    allowed = {
+        "overlay",
+        "proc",
+        "tmpfs",
+        "devpts",
+        "sysfs",
+        "mqueue",
+        "cgroup",
+        "cgroup2",
+        "devtmpfs",
+    }
     foreign = {
         point
         for point, (kind, _, _) in points.items()
@@ -203,7 +219,9 @@ def test_mounts_are_the_containers_own(facts: Facts) -> None:
 
 
 def test_devices_are_the_standard_ones(facts: Facts) -> None:
-    standard = set("null zero full random urandom tty ptmx fd stdin stdout stderr shm mqueue pts".split())
+    standard = set(
+        "null zero full random urandom tty ptmx fd stdin stdout stderr shm mqueue pts".split()
+    )
     assert set(facts["dev"]) - {"core", "console"} == standard
 
 

@@ -20,7 +20,11 @@ from support import BIN, CHECKOUT
 
 pytestmark = [pytest.mark.root, pytest.mark.qemu, pytest.mark.timeout(1500)]
 
-SELECTION = ["tests/kernel/test_cgroup.py", "tests/kernel/test_limits.py", "tests/kernel/test_probe.py"]
+SELECTION = [
+    "tests/kernel/test_cgroup.py",
+    "tests/kernel/test_limits.py",
+    "tests/kernel/test_probe.py",
+]
 
 
 @pytest.fixture
@@ -68,9 +72,10 @@ def test_the_kernel_tests_pass_on_pure_cgroup_v2(kernel: Path, results: Path) ->
     script = results / "run"
     script.write_text(
         f"cd {CHECKOUT}\n"
-        "export CI=true HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+        "export CI=true HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin\n"
         "ip link set lo up\n"
-        f"{sys.executable} -m pytest -q -ra -p no:cacheprovider -o timeout=600 --basetemp=/tmp/pytest"
+        f"{sys.executable} -m pytest -q -ra -p no:cacheprovider -o timeout=600"
+        " --basetemp=/tmp/pytest"
         f" --junitxml={results}/junit.xml {' '.join(SELECTION)} > {results}/log 2>&1\n"
     )
     argv = [
