@@ -44,11 +44,11 @@ class Inputs:
     """
 
     __slots__ = (
-        "bundle", "cgroup_fds", "cgroup_paths", "console", "hooks", "join_flags", "join_pid",
+        "bundle", "cgroup_fds", "cgroup_paths", "console", "hooks", "join_first", "join_flags",
         "join_pidfd", "join_root", "keyring", "last_capability", "namespaces", "network",
         "no_pivot", "park_dir", "park_name", "preserve_fds", "private_parent", "root_tree",
-        "rootfs", "rootfs_mounts", "rootless", "seccomp", "stdio", "stdio_owned", "stub", "sync",
-        "trees", "unified", "user_namespace",
+        "rootfs", "rootfs_mounts", "rootless", "seccomp", "stdio", "stdio_owned", "stub",
+        "stub_fd", "sync", "trees", "unified", "user_namespace",
     )  # fmt: skip
 
     def __init__(self, rootfs: str = "", bundle: str = "") -> None:
@@ -77,10 +77,11 @@ class Inputs:
         self.private_parent = ""  # mount that holds the rootfs and must not stay shared
         self.seccomp = b""
         self.stub = ""
+        self.stub_fd = -1  # opened by the parent already
         self.last_capability = 40
         self.join_pidfd = -1  # exec: the init process
         self.join_flags = 0  # exec: CLONE_NEW* of what it does not share with the parent
-        self.join_pid = False  # exec: the clone has to enter its pid namespace
+        self.join_first = 0  # exec: those to be entered before the clone
         self.join_root = -1
 
 

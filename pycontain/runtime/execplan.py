@@ -22,7 +22,7 @@ def join(spec: Spec, wanted: Process, inputs: Inputs) -> Program:
     """Return the program that joins the container of `spec` and becomes `wanted`.
 
     `inputs.join_pidfd` is the init process, `inputs.join_flags` the CLONE_NEW* bits of the
-    namespaces it does not share with the caller (without pid: the clone did that).
+    namespaces it does not share with the caller, without those the clone entered.
     """
     draft = Draft(spec, wanted, inputs)
     program = draft.program
@@ -49,7 +49,7 @@ def _join(draft: Draft, flags: int) -> None:
     program, inputs = draft.program, draft.inputs
     if flags:
         program.call("setns", inputs.join_pidfd, flags, target="init process")
-    if flags & c.CLONE_NEWUSER:
+    if inputs.user_namespace:
         program.call("setresgid", 0, 0, 0, target="0")
         program.call("setresuid", 0, 0, 0, target="0")
     if inputs.join_root >= 0:

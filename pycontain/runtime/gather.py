@@ -236,9 +236,13 @@ def for_exec(
         options.cgroup = container.cgroup
     _common(inputs, spec, process, options, held)
     flags = _different(pid)
-    inputs.join_pid = bool(flags & c.CLONE_NEWPID)
-    inputs.join_flags = flags & ~c.CLONE_NEWPID
     inputs.user_namespace = bool(flags & c.CLONE_NEWUSER)
+    inputs.join_first = flags & c.CLONE_NEWPID
+    if inputs.user_namespace and posix.geteuid() != 0:
+        # An ordinary user has rights on the pid namespace in the user namespace alone.
+        inputs.join_first = flags & (c.CLONE_NEWPID | c.CLONE_NEWUSER)
+        inputs.stub_fd = held.keep(_sealed_copy(STUB))
+    inputs.join_flags = flags & ~inputs.join_first
     if not flags & c.CLONE_NEWNS:
         where = f"/proc/{pid}/root"
         inputs.join_root = held.open("root of", where, posix.O_PATH | posix.O_DIRECTORY)
@@ -246,6 +250,20 @@ def for_exec(
         raise NotFoundError(f"container {container.id} does not run any more")
     _default_home(process, f"/proc/{pid}/root")
     return inputs
+
+
+def _sealed_copy(path: str) -> int:
+    """Return a copy of a program in memory that nobody can write to, for who may not mount."""
+    source = posix.open(path, _OPEN)
+    try:
+        copy = kernel.memfd_create("pycontain", c.MFD_CLOEXEC | c.MFD_ALLOW_SEALING)
+        while posix.sendfile(copy, source, None, 1 << 20):
+            continue
+    finally:
+        posix.close(source)
+    seals = c.F_SEAL_SEAL | c.F_SEAL_SHRINK | c.F_SEAL_GROW | c.F_SEAL_WRITE
+    fcntl.fcntl(copy, c.F_ADD_SEALS, seals)
+    return copy
 
 
 def _start_time(pid: int) -> int:

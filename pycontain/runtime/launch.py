@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pycontain.cgroup.manager import Cgroup
     from pycontain.oci.runtime import Process, Spec
     from pycontain.runtime.container import Container
-    from pycontain.runtime.draft import Inputs
     from pycontain.syscalls.executor import Running
     from pycontain.syscalls.ops import Program
 
@@ -109,8 +108,8 @@ def launch_init(spec: Spec, options: LaunchOptions) -> Init:
         before_stub = bool(
             inputs.hooks or (inputs.user_namespace and not spaces["user"]) or _copies(spec)
         )
-        pid_namespace = inputs.namespaces.get("pid", -1)
-        return _start(program, inputs, options, dialogue, flags, not before_stub, pid_namespace)
+        enter = (inputs.namespaces.get("pid", -1), c.CLONE_NEWPID)
+        return _start(program, options, dialogue, flags, not before_stub, enter)
 
 
 def launch_exec(process: Process, container: Container, options: LaunchOptions) -> Init:
@@ -123,8 +122,8 @@ def launch_exec(process: Process, container: Container, options: LaunchOptions) 
         dialogue = Dialogue(spec, options, held)
         dialogue.process = process
         program = _written(execplan.join, spec, process, inputs)
-        pid_namespace = inputs.join_pidfd if inputs.join_pid else -1
-        return _start(program, inputs, options, dialogue, 0, True, pid_namespace)
+        enter = (inputs.join_pidfd if inputs.join_first else -1, inputs.join_first)
+        return _start(program, options, dialogue, 0, True, enter)
 
 
 def _written(write: Callable[..., Program], *parts: object) -> Program:
@@ -141,16 +140,22 @@ def _copies(spec: Spec) -> bool:
 
 def _start(
     program: Program,
-    inputs: Inputs,
     options: LaunchOptions,
     dialogue: Dialogue,
     flags: int,
     vfork: bool,
-    pid_namespace: int,
+    enter: tuple[int, int],
 ) -> Init:
     cgroup_fd = options.cgroup.fd_for_clone() if options.cgroup is not None else -1
+
+    def spawn(join: tuple[int, int] = (-1, 0)) -> Running:
+        return executor.spawn(
+            program, clone_flags=flags, cgroup_fd=cgroup_fd, vfork=vfork,
+            timeline=options.timeline, executor=options.executor, join=join,
+        )  # fmt: skip
+
     try:
-        running = _spawn(program, options, flags, cgroup_fd, vfork, pid_namespace)
+        running = _spawn_inside(spawn, enter) if enter[0] >= 0 else spawn()
     except OSError as error:
         raise _clone_error(error, flags) from None
     try:
@@ -168,31 +173,21 @@ def _start(
     return Init(running.pid, running.detach(), start_time, running)
 
 
-def _spawn(
-    program: Program,
-    options: LaunchOptions,
-    flags: int,
-    cgroup_fd: int,
-    vfork: bool,
-    pid_namespace: int,
-) -> Running:
-    if pid_namespace < 0:
-        return executor.spawn(
-            program, clone_flags=flags, cgroup_fd=cgroup_fd, vfork=vfork,
-            timeline=options.timeline, executor=options.executor,
-        )  # fmt: skip
-    # Only children enter a pid namespace. Ours shares our memory until it execs the stub: nobody in
-    # there may trace it or open its files meanwhile.
-    own = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
+def _spawn_inside(spawn: Callable[[tuple[int, int]], Running], enter: tuple[int, int]) -> Running:
+    """Spawn a child in the pid namespace of `enter`: a descriptor and CLONE_NEW* bits for setns(2).
+
+    Only children enter a pid namespace. Ours has this process's memory and binary until it execs
+    the stub: nobody in there may trace it or open its files meanwhile.
+    """
     dumpable = kernel.prctl(c.PR_GET_DUMPABLE)
+    own = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         kernel.prctl(c.PR_SET_DUMPABLE, 0)
-        kernel.setns(pid_namespace, c.CLONE_NEWPID)
+        if enter[1] != c.CLONE_NEWPID:
+            return spawn(enter)
+        kernel.setns(*enter)
         try:
-            return executor.spawn(
-                program, clone_flags=flags, cgroup_fd=cgroup_fd, vfork=vfork,
-                timeline=options.timeline, executor=options.executor,
-            )  # fmt: skip
+            return spawn((-1, 0))
         finally:
             kernel.setns(own, c.CLONE_NEWPID)
     finally:

@@ -174,7 +174,7 @@ def _sysfs(draft: Draft, source: str, options: MountOptions, path: str) -> None:
         ok=(errno.EPERM, errno.EBUSY), on_success=mounted, target=path,
     )  # fmt: skip
     tree = program.fd("open_tree", c.AT_FDCWD, "/sys", _CLONE | c.AT_RECURSIVE, target="/sys")
-    attr = program.block(attributes(c.MOUNT_ATTR_RDONLY, 0, c.MS_PRIVATE))
+    attr = program.block(attributes(options.set | c.MOUNT_ATTR_RDONLY, 0, c.MS_PRIVATE))
     program.call("mount_setattr", tree, "", c.AT_EMPTY_PATH | c.AT_RECURSIVE, attr, 32, target=path)
     program.call("move_mount", tree, "", c.AT_FDCWD, ".", c.MOVE_MOUNT_F_EMPTY_PATH, target=path)
     draft.release(tree)

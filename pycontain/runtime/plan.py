@@ -109,7 +109,9 @@ def _network(draft: Draft) -> None:
 def stub(draft: Draft) -> None:
     """Write: open the stub on a read-only mount of its own: nobody writes to it through /proc."""
     program, path = draft.program, draft.inputs.stub
-    if not path:
+    if draft.inputs.stub_fd >= 0:
+        draft.stub = draft.inputs.stub_fd
+    if not path or draft.inputs.stub_fd >= 0:
         return
     program.step("open stub")
     draft.stub = program.fd("open_tree", c.AT_FDCWD, path, _CLONE, target=path)

@@ -62,7 +62,12 @@ class _Mapped:
 
 
 def spawn(
-    program: Program, image: bytearray, clone_flags: int, cgroup_fd: int, vfork: bool
+    program: Program,
+    image: bytearray,
+    clone_flags: int,
+    cgroup_fd: int,
+    vfork: bool,
+    join: tuple[int, int] = (-1, 0),
 ) -> Running:
     """Start a child that carries `image` out; as `executor.spawn`."""
     started = time.monotonic_ns()
@@ -74,7 +79,7 @@ def spawn(
     layout.FDS.pack_into(memory.image, layout.FDS_OFFSET, memfd, done_end)
     try:
         try:
-            middle = _fork_middle(memory.image, clone_flags, cgroup_fd, far)
+            middle = _fork_middle(memory.image, clone_flags, cgroup_fd, far, join)
         finally:
             far.close()
             for fd in (done_end, gone_end):
@@ -96,14 +101,16 @@ def spawn(
     return Running(program, _pid_of(pidfd), pidfd, done, memory, started)
 
 
-def _fork_middle(image: mmap.mmap, flags: int, cgroup_fd: int, far: _socket.socket) -> int:
+def _fork_middle(
+    image: mmap.mmap, flags: int, cgroup_fd: int, far: _socket.socket, join: tuple[int, int]
+) -> int:
     """Fork the process in between; return its pid. No handler of ours runs in the children."""
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, BLOCKABLE)
     try:
         middle = libc.fork()
         if middle == 0:
             try:
-                _middle(image, flags, cgroup_fd, far)
+                _middle(image, flags, cgroup_fd, far, join)
             finally:
                 libc.leave(125)
     finally:
@@ -113,9 +120,13 @@ def _fork_middle(image: mmap.mmap, flags: int, cgroup_fd: int, far: _socket.sock
     return middle
 
 
-def _middle(image: mmap.mmap, flags: int, cgroup_fd: int, far: _socket.socket) -> NoReturn:
+def _middle(
+    image: mmap.mmap, flags: int, cgroup_fd: int, far: _socket.socket, join: tuple[int, int]
+) -> NoReturn:
     pidfd = bytearray(4)
-    pid = _clone(flags, cgroup_fd, libc.address(pidfd))
+    pid = libc.raw(NR["setns"], *join) if join[1] else 0
+    if pid == 0:
+        pid = _clone(flags, cgroup_fd, libc.address(pidfd))
     if pid == 0:
         try:
             _child(image)
