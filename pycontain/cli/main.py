@@ -108,7 +108,7 @@ def parsed_of(ctx: click.Context, command: options.Command) -> options.Parsed:
     """Return what click parsed, converted by the table."""
     raw = _raw(ctx, command.options)
     values, given = options.convert(command.options, raw)
-    words = [word for key, _, _ in _named(command) for word in _listed(ctx.params.get(key))]
+    words = [str(word) for word in ctx.params["words"]]
     options.check_arguments(command, words)
     return options.Parsed(command, values, given, words, ctx.meta.get(_VERB_KEY, {}))
 
@@ -219,22 +219,16 @@ def _type(option: options.Option) -> click.ParamType:
 
 
 def _arguments(command: options.Command) -> list[click.Argument]:
+    """Return one argument that takes every positional: `check_arguments` counts them."""
+    if not command.arguments:
+        return [click.Argument(["words"], nargs=-1, metavar="", type=click.UNPROCESSED)]
+    word = command.arguments[0][0]
     return [
         click.Argument(
-            [key], nargs=-1 if most < 0 else 1, required=least > 0, metavar=word,
-            type=click.UNPROCESSED, shell_complete=_completer(word),
+            ["words"], nargs=-1, metavar=options.usage(command), type=click.UNPROCESSED,
+            shell_complete=_completer(word),
         )
-        for key, word, (least, most) in _named(command)
     ]  # fmt: skip
-
-
-def _named(command: options.Command) -> list[tuple[str, str, tuple[int, int]]]:
-    """Return (parameter name, shown word, counts): two positionals may show the same word."""
-    named = []
-    for at, (word, least, most) in enumerate(command.arguments):
-        shown = f"[{word}]..." if most < 0 else (word if least else f"[{word}]")
-        named.append((f"argument_{at}", shown, (least, most)))
-    return named
 
 
 def _completer(word: str) -> Any:
@@ -243,15 +237,9 @@ def _completer(word: str) -> Any:
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
         from pycontain.cli import complete as completion
 
-        return completion.names(word.strip("[]."), incomplete)
+        return completion.names(word, incomplete)
 
     return complete
-
-
-def _listed(value: object) -> list[str]:
-    if value is None:
-        return []
-    return [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
 
 
 def _one_line(text: str) -> str:
