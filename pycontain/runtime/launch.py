@@ -108,7 +108,11 @@ def launch_init(spec: Spec, options: LaunchOptions) -> Init:
         before_stub = bool(
             inputs.hooks or (inputs.user_namespace and not spaces["user"]) or _copies(spec)
         )
-        enter = (inputs.namespaces.get("pid", -1), c.CLONE_NEWPID)
+        enter = Enter()
+        enter.pid_fd = inputs.namespaces.get("pid", -1)
+        if "user" in inputs.namespaces:
+            # What the clone makes must belong to the user namespace that is joined.
+            enter.middle = (inputs.namespaces["user"], c.CLONE_NEWUSER)
         return _start(program, options, dialogue, flags, not before_stub, enter)
 
 
@@ -122,7 +126,11 @@ def launch_exec(process: Process, container: Container, options: LaunchOptions) 
         dialogue = Dialogue(spec, options, held)
         dialogue.process = process
         program = _written(execplan.join, spec, process, inputs)
-        enter = (inputs.join_pidfd if inputs.join_first else -1, inputs.join_first)
+        enter = Enter()
+        if inputs.join_first == c.CLONE_NEWPID:
+            enter.pid_fd = inputs.join_pidfd
+        elif inputs.join_first:
+            enter.middle = (inputs.join_pidfd, inputs.join_first)
         return _start(program, options, dialogue, 0, True, enter)
 
 
@@ -144,7 +152,7 @@ def _start(
     dialogue: Dialogue,
     flags: int,
     vfork: bool,
-    enter: tuple[int, int],
+    enter: Enter,
 ) -> Init:
     cgroup_fd = options.cgroup.fd_for_clone() if options.cgroup is not None else -1
 
@@ -155,7 +163,7 @@ def _start(
         )  # fmt: skip
 
     try:
-        running = _spawn_inside(spawn, enter) if enter[0] >= 0 else spawn()
+        running = _spawn_inside(spawn, enter) if enter else spawn()
     except OSError as error:
         raise _clone_error(error, flags) from None
     try:
@@ -173,21 +181,38 @@ def _start(
     return Init(running.pid, running.detach(), start_time, running)
 
 
-def _spawn_inside(spawn: Callable[[tuple[int, int]], Running], enter: tuple[int, int]) -> Running:
-    """Spawn a child in the pid namespace of `enter`: a descriptor and CLONE_NEW* bits for setns(2).
+class Enter:
+    """Namespaces to be in before the clone: only children enter some of them.
 
-    Only children enter a pid namespace. Ours has this process's memory and binary until it execs
-    the stub: nobody in there may trace it or open its files meanwhile.
+    pid_fd   a pid namespace (or a process in it), -1 for none: this process joins it for a moment
+    middle   descriptor and CLONE_NEW* bits for setns(2) in a process between this and the child
+    """
+
+    __slots__ = ("middle", "pid_fd")
+
+    def __init__(self) -> None:
+        self.pid_fd = -1
+        self.middle = (-1, 0)
+
+    def __bool__(self) -> bool:
+        return self.pid_fd >= 0 or self.middle[1] != 0
+
+
+def _spawn_inside(spawn: Callable[[tuple[int, int]], Running], enter: Enter) -> Running:
+    """Spawn a child in the namespaces of `enter`.
+
+    It has this process's memory and binary until it execs the stub: nobody in there may trace it
+    or open its files meanwhile.
     """
     dumpable = kernel.prctl(c.PR_GET_DUMPABLE)
     own = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         kernel.prctl(c.PR_SET_DUMPABLE, 0)
-        if enter[1] != c.CLONE_NEWPID:
-            return spawn(enter)
-        kernel.setns(*enter)
+        if enter.pid_fd < 0:
+            return spawn(enter.middle)
+        kernel.setns(enter.pid_fd, c.CLONE_NEWPID)
         try:
-            return spawn((-1, 0))
+            return spawn(enter.middle)
         finally:
             kernel.setns(own, c.CLONE_NEWPID)
     finally:

@@ -66,8 +66,8 @@ def enter(draft: Draft, spaces: dict[str, str]) -> None:
     """Write: join the namespaces given by path, take root's ids in a new user namespace."""
     program, inputs = draft.program, draft.inputs
     for kind, flag in FLAGS.items():
-        # The parent joins a pid namespace by path: it only takes children.
-        if kind in inputs.namespaces and kind not in ("pid", *_LATER):
+        # Before the clone, since they only take children (pid) or shall own what it makes (user).
+        if kind in inputs.namespaces and kind not in ("pid", "user", *_LATER):
             program.step("join namespace", "linux.namespaces")
             program.call("setns", inputs.namespaces[kind], flag, target=spaces[kind])
     if "user" not in spaces:

@@ -669,6 +669,58 @@ def test_namespaces_by_path_are_joined_and_checked(start: Start, rootfs: Path) -
         holder.communicate(b"\n")
 
 
+def test_a_user_namespace_by_path_owns_what_is_made(start: Start, rootfs: Path) -> None:
+    os.chown(rootfs, 100000, 100000)
+    maps = [{"containerID": 0, "hostID": 100000, "size": 1000}]
+    spec = make_spec(rootfs, "sleep", "60")
+    spec["linux"]["namespaces"].append({"type": "user"})
+    spec["linux"]["uidMappings"] = spec["linux"]["gidMappings"] = maps
+    options = launch.LaunchOptions()
+    options.executor = start.executor
+    holder = launch.launch_init(spec, options)  # type: ignore[arg-type]
+    try:
+        spec = sh(rootfs, "id -u; readlink /proc/self/ns/user; touch /mine")
+        spec["linux"]["namespaces"].append({"type": "user", "path": f"/proc/{holder.pid}/ns/user"})
+        ended = start(spec)
+        assert ended.lines == ["0", os.readlink(f"/proc/{holder.pid}/ns/user")]
+        assert (rootfs / "mine").stat().st_uid == 100000
+    finally:
+        os.kill(holder.pid, 9)
+        os.waitid(os.P_PIDFD, holder.pidfd, os.WEXITED)
+        os.close(holder.pidfd)
+
+
+@pytest.mark.parametrize(
+    ("word", "field"),
+    [("private", "-"), ("slave", "-"), ("shared", "shared:"), ("unbindable", "u")],
+)
+def test_propagation_of_the_root(start: Start, rootfs: Path, word: str, field: str) -> None:
+    spec = make_spec(rootfs, "cat", "/proc/self/mountinfo")
+    spec["linux"]["rootfsPropagation"] = word
+    assert start(spec).lines[0].split()[6].startswith(field)
+
+
+@pytest.mark.parametrize(("word", "shared"), [("rshared", True), ("rslave", False), ("", False)])
+def test_a_mount_in_a_volume_reaches_the_host_only_when_shared(
+    start: Start, rootfs: Path, tmp_path: Path, word: str, shared: bool
+) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", volume], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", volume], check=True)
+        spec = sh(rootfs, "mkdir /v/sub && mount -t tmpfs x /v/sub && : > /v/sub/seen")
+        for names in spec["process"]["capabilities"].values():
+            names.append("CAP_SYS_ADMIN")
+        spec["linux"]["rootfsPropagation"] = "shared" if shared else "private"
+        spec["mounts"].append(bind(volume, "/v", *filter(None, ["rbind", word])))
+        assert start(spec).status == 0
+        assert (volume / "sub/seen").exists() == shared
+        assert f"{rootfs}/" not in Path("/proc/self/mountinfo").read_text()
+    finally:
+        subprocess.run(["umount", "-R", "-l", volume], check=True)
+
+
 def test_signals_are_as_a_shell_expects_them(start: Start, rootfs: Path) -> None:
     ended = start(make_spec(rootfs, "grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"))
     assert [line.split()[1] for line in ended.lines] == ["0" * 16, "0" * 16]
