@@ -82,8 +82,7 @@ class Dialogue:
         if byte == b"H":
             self._run_hooks(pid)
         elif byte == b"N":
-            if self.options.network is not None:
-                self.options.network(pid)
+            self._attach_network(pid)
         elif byte == b"C":
             self._copy_up(fds)
         elif byte == b"F":
@@ -101,6 +100,15 @@ class Dialogue:
         if self.options.hooks is not None:
             for stage in ("prestart", "createRuntime", "createContainer"):
                 self.options.hooks(stage, pid)
+
+    def _attach_network(self, pid: int) -> None:
+        devices = self.spec.get("linux", {}).get("netDevices")
+        if devices:
+            from pycontain.runtime import netdevices
+
+            netdevices.move(devices, pid)
+        if self.options.network is not None:
+            self.options.network(pid)
 
     def _copy_up(self, fds: list[int]) -> None:
         from pycontain.runtime import copyup

@@ -88,7 +88,7 @@ def _inputs(spec: Spec, options: LaunchOptions, names: dict[int, str]) -> Inputs
     inputs.sync = named("parent")
     inputs.stub = gather.STUB
     inputs.hooks = bool(spec.get("hooks"))
-    inputs.network = options.network is not None
+    inputs.network = options.network is not None or bool(linux.get("netDevices"))
     inputs.no_pivot = options.no_pivot
     inputs.keyring = not options.no_new_keyring
     inputs.preserve_fds = options.preserve_fds

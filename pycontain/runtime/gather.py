@@ -67,7 +67,7 @@ def for_init(spec: Spec, options: LaunchOptions, held: Gathered) -> Inputs:
     _common(inputs, spec, process, options, held)
     inputs.rootfs_mounts = options.rootfs_mounts
     inputs.hooks = options.hooks is not None
-    inputs.network = options.network is not None
+    inputs.network = options.network is not None or bool(linux.get("netDevices"))
     inputs.no_pivot = options.no_pivot
     if options.park:
         directory, _, inputs.park_name = options.park.rpartition("/")

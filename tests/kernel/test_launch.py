@@ -19,6 +19,7 @@ from pycontain.errors import (
     CommandNotFoundError,
     InvalidError,
     KernelError,
+    NotFoundError,
     PycontainError,
 )
 from pycontain.runtime import launch
@@ -760,3 +761,20 @@ def test_home_is_looked_up_inside(start: Start, rootfs: Path, tmp_path: Path) ->
 def test_a_nul_byte_is_refused(start: Start, rootfs: Path) -> None:
     with pytest.raises(InvalidError, match="NUL"):
         start(make_spec(rootfs, "id\0x"))
+
+
+def test_a_network_device_moves_in_with_its_addresses(start: Start, rootfs: Path) -> None:
+    made = subprocess.run(["ip", "link", "add", "pcdev0", "type", "veth"], capture_output=True)
+    if made.returncode:
+        pytest.skip("needs ip and veth devices")
+    subprocess.run(["ip", "addr", "add", "10.99.1.2/24", "dev", "pcdev0"], check=True)
+    spec = sh(rootfs, "cat /proc/net/dev | grep -c pc0; cat /proc/net/fib_trie | grep 10.99.1.2")
+    spec["linux"]["netDevices"] = {"pcdev0": {"name": "pc0"}}
+    try:
+        ended = start(spec)
+    finally:
+        subprocess.run(["ip", "link", "del", "pcdev0"], capture_output=True)
+    assert ended.lines[0] == "1"
+    assert "10.99.1.2" in ended.output
+    with pytest.raises(NotFoundError, match="no network device 'pcdev0'"):
+        start(spec)
