@@ -31,16 +31,19 @@ def remove(path: str | bytes, *, dir_fd: int | None = None) -> None:
     except OSError as error:
         if error.errno not in (errno.EISDIR, errno.EPERM):
             raise
-    fd = _open_directory(path, dir_fd)
     try:
-        _Emptier(fd).empty(fd, 0)
-    finally:
-        posix.close(fd)
-    posix.rmdir(path, dir_fd=dir_fd)
+        fd = _open_directory(path, dir_fd)
+        try:
+            _Emptier(fd).empty(fd, 0)
+        finally:
+            posix.close(fd)
+        posix.rmdir(path, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return
 
 
 class _Emptier:
-    """Empties the tree under `top`."""
+    """Empties the tree under `top`; somebody else may be removing it too."""
 
     __slots__ = ("moved", "top")
 
@@ -52,18 +55,16 @@ class _Emptier:
         # A move to the top may come while the top is listed: list again until nothing is left.
         while entries := _entries(fd):
             for entry in entries:
-                self.drop(fd, entry, depth)
+                try:
+                    self.drop(fd, entry, depth)
+                except FileNotFoundError:
+                    continue
 
     def drop(self, fd: int, entry: DirEntry[str], depth: int) -> None:
         name = entry.name
         if not entry.is_dir(follow_symlinks=False):
             posix.unlink(name, dir_fd=fd)
-            return
-        try:
-            posix.rmdir(name, dir_fd=fd)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
+        elif not _rmdir(name, fd):
             if depth >= _MAX_DEPTH:
                 self.move_up(fd, name)
             else:
@@ -86,6 +87,17 @@ class _Emptier:
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                     raise
+
+
+def _rmdir(name: str, fd: int) -> bool:
+    """Remove a directory if it is empty; tell whether it was."""
+    try:
+        posix.rmdir(name, dir_fd=fd)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def _open_directory(path: str | bytes, dir_fd: int | None) -> int:

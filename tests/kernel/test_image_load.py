@@ -436,6 +436,37 @@ def test_a_blob_that_does_not_match_its_digest(root: Path, tmp_path: Path) -> No
         refused(root, changed.archive(tmp_path / "a.tar"))
 
 
+def test_a_blob_of_equal_meaning_and_other_bytes(root: Path, tmp_path: Path) -> None:
+    layout = simple()
+    for name, content in layout.files.items():
+        changed = Layout()
+        if content.startswith(b"\x1f\x8b"):
+            # The byte that names the operating system: the same layer comes out.
+            other = content[:9] + bytes([content[9] ^ 1]) + content[10:]
+        elif name.startswith("blobs/"):
+            other = content.replace(b'": ', b'" :')
+        else:
+            continue
+        assert len(other) == len(content)
+        changed.files = {**layout.files, name: other}
+        assert "digest does not match" in refused(root, changed.archive(tmp_path / "a.tar"))
+
+
+def test_a_descriptor_of_another_size(root: Path, tmp_path: Path) -> None:
+    for change in (1, -1):
+        layout = Layout()
+        descriptor = layout.image([layer([file("f")])])
+        layout.index(named({**descriptor, "size": descriptor["size"] + change}, "a"))
+        assert "bytes, want" in refused(root, layout.archive(tmp_path / "a.tar"))
+
+
+def test_a_bad_second_layer_takes_the_first_along(root: Path, tmp_path: Path) -> None:
+    tars = [layer([file("f", b"x" * 10_000)]), layer([file("g")])]
+    ids = [digest(tars[0]), "sha256:" + "0" * 64]
+    archive = docker_archive(tmp_path / "a.tar", tars, diff_ids=ids)
+    assert "diff ID does not match" in refused(root, archive)
+
+
 def test_digests_outside_the_grammar(root: Path, tmp_path: Path, canary: Path) -> None:
     climb = "sha256:" + "../" * 20 + str(canary).lstrip("/")
     for wanted in (climb, "sha256:", "md5:" + "0" * 32, "x", "", None, 7, "sha256:" + "0" * 65):

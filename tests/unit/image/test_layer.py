@@ -245,6 +245,19 @@ def test_aufs_bookkeeping_is_left_out(stack: Stack) -> None:
     assert tree(stack.add(directory(".wh..wh.plnk"), file(".wh..wh.aufs"), file("x"))) == ["x"]
 
 
+def test_a_link_that_is_replaced_leads_elsewhere_from_then_on(stack: Stack) -> None:
+    stack.add(directory("a"), directory("b"), symlink("s", "a"))
+    top = stack.add(file("s/x"), symlink("s", "b"), file("s/y"))
+    assert tree(top) == ["a", "a/x", "b", "b/y", "s"]
+
+
+def test_what_an_opaque_directory_hid_stays_hidden(stack: Stack) -> None:
+    stack.add(directory("d"), symlink("d/s", "../elsewhere"), directory("elsewhere"))
+    stack.add(directory("d"), file("d/.wh..wh..opq"))
+    top = stack.add(file("d/s/f"))
+    assert tree(top) == ["d", "d/s", "d/s/f"]
+
+
 def test_a_raw_whiteout_node_is_a_whiteout(stack: Stack) -> None:
     stack.add(file("f"))
     assert is_whiteout(stack.add(device("f", tarfile.CHRTYPE, 0, 0)) / "f")

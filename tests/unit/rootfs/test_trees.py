@@ -48,6 +48,23 @@ def test_a_missing_tree_is_no_error(tmp_path: Path) -> None:
     trees.remove(str(tmp_path / "none"))
 
 
+def test_two_may_remove_one_tree(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for number in range(300):
+        (tree / f"{number % 7}/{number}").mkdir(parents=True)
+        (tree / f"{number % 7}/{number}/f").touch()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            trees.remove(str(tree))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    trees.remove(str(tree))
+    assert os.waitpid(pid, 0)[1] == 0
+    assert not tree.exists()
+
+
 def test_names_of_any_bytes_go(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
