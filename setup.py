@@ -130,7 +130,8 @@ setup(
             "pycontain.native._core",
             [str(NATIVE / "core.c")],
             depends=[str(NATIVE / "loop.h"), str(NATIVE / "raw.h")],
-            extra_compile_args=["-O2", "-fvisibility=hidden"],
+            extra_compile_args=["-O2", "-g0", "-fvisibility=hidden"],
+            extra_link_args=["-s"],
             py_limited_api=True,
             optional=True,
         )
