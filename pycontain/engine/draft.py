@@ -12,7 +12,13 @@ import posix
 from pycontain import trees
 from pycontain.engine import etc, facts, lookup, users
 from pycontain.engine.store import Record, Store, new_id
-from pycontain.errors import ConflictError, KernelError, PycontainError, UsageError
+from pycontain.errors import (
+    ConflictError,
+    KernelError,
+    PycontainError,
+    UnsupportedError,
+    UsageError,
+)
 from pycontain.image.store import ImageStore
 from pycontain.rootfs.snapshotter import Snapshotter
 from pycontain.runtime import capabilities, seccomp_profile
@@ -140,11 +146,14 @@ class Maker:
         host.devices = facts.devices(options.device, privileged=options.privileged)
         host.block_devices = facts.block_devices(options)
         host.cgroups_path = _cgroups_path(options, record)
+        host.delegated = record.cgroup_manager != "disabled"
         host.caller = _caller_environment() if options.env else {}
         if posix.geteuid() != 0:
             _map_ids(host, options)
         host.files = self._files(options, record, directory, host)
         host.mounts = self._mounts(options, image, record, host)
+        if options.init:
+            host.init = native_program("init")
         host.seccomp = _seccomp(options, who, host)
         return host
 
@@ -224,6 +233,17 @@ class Maker:
             except (OSError, PycontainError):
                 # The error on its way to the caller is the cause; what is left, `reconcile` removes.
                 continue
+
+
+def native_program(name: str) -> str:
+    """Return the path of a static program of ours; raises UnsupportedError when it is not built."""
+    path = f"{__file__.rpartition('/')[0].rpartition('/')[0]}/native/bin/{name}"
+    try:
+        posix.stat(path)
+    except OSError:
+        hint = "install a C compiler and build again"
+        raise UnsupportedError(f"the static program {name} is not built", hint=hint) from None
+    return path
 
 
 def _check(options: RunOptions) -> None:

@@ -89,7 +89,17 @@ def _run(program: str, draft: Draft, state_root: str) -> int:
     with open(draft.directory + "/config.json", "wb") as file:
         file.write(codec.dumps(spec))
     os.makedirs(state_root, mode=0o700, exist_ok=True)
-    argv = [program, "--root", state_root, "run", "--bundle", draft.directory, draft.record.id]
+    manager = ["--cgroup-manager=disabled"] if draft.record.cgroup_manager == "disabled" else []
+    argv = [
+        program,
+        "--root",
+        state_root,
+        *manager,
+        "run",
+        "--bundle",
+        draft.directory,
+        draft.record.id,
+    ]
     stdin = None if draft.record.open_stdin else subprocess.DEVNULL
     with subprocess.Popen(argv, stdin=stdin) as child:
         for number in _FORWARDED:

@@ -39,6 +39,7 @@ FILES = {
 }
 """Type -> file under /proc/PID/ns."""
 
+_AF_INET, _SOCK_DGRAM, _SIOCSIFFLAGS, _IFF_UP = 2, 2, 0x8914, 1
 _LATER = ("cgroup", "time")
 _CLOCKS = ("monotonic", "boottime")
 
@@ -142,3 +143,17 @@ def names(draft: Draft) -> None:
             raw = str(name).encode("utf-8", "surrogateescape")
             draft.program.step("set " + key, key)
             draft.program.call(call, raw, len(raw), target=str(name))
+
+
+def loopback(draft: Draft, spaces: dict[str, str]) -> None:
+    """Write: bring `lo` up in a new network namespace, as every OCI runtime does (netdevice(7))."""
+    if spaces.get("network") != "":
+        return
+    draft.program.step("bring up loopback", "linux.namespaces")
+    fd = draft.program.fd("socket", _AF_INET, _SOCK_DGRAM | c.O_CLOEXEC, 0, target="AF_INET")
+    # struct ifreq: 16 bytes of name, then the flags.
+    request = draft.program.block(
+        b"lo".ljust(16, b"\0") + _IFF_UP.to_bytes(2, "little") + bytes(22)
+    )
+    draft.program.call("ioctl", fd, _SIOCSIFFLAGS, request, target="lo")
+    draft.program.close(fd)

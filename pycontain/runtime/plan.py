@@ -37,6 +37,7 @@ def init(spec: Spec, inputs: Inputs) -> Program:
     namespaces.cgroup(draft, spaces)
     namespaces.time(draft, spaces)
     namespaces.names(draft)
+    namespaces.loopback(draft, spaces)
     _file_systems(draft, spaces)
     devices.console(draft)
     _hooks(draft)

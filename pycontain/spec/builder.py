@@ -60,6 +60,10 @@ def mounts(options: RunOptions, host: Host, origins: dict[str, str]) -> list[Mou
     for place, source in host.files:
         if place not in asked:
             found.append((_file_mount(place, source), "default"))
+    if host.init:
+        mount = _file_mount(defaults.INIT, host.init)
+        mount["options"] = [*mount["options"], "ro"]
+        found.append((mount, "--init"))
     # A volume at /data must not cover one at /data/cache, in whatever order they were asked for.
     found += sorted(host.mounts, key=lambda pair: pair[0]["destination"].count("/"))
     for at, (_, origin) in enumerate(found):

@@ -19,6 +19,8 @@ CAPABILITIES = (
 """podman's eleven: docker's without MKNOD, NET_RAW and AUDIT_WRITE."""
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+INIT = "/sbin/docker-init"
+"""Where --init shows the static init, docker's place for it."""
 PIDS_LIMIT = 2048
 CPU_PERIOD_US = 100000
 UMASK = 0o022

@@ -39,12 +39,13 @@ class Host:
     uid_maps         of the user namespace; empty without one
     delegated        cgroup limits can be set (False for an ordinary user without delegation)
     cgroups_path     linux.cgroupsPath
+    init             path of the static init to run the command under, "" for none
     hard_limits      rlimit name to this process's hard limit; nothing is raised beyond
     """
 
     __slots__ = (
         "block_devices", "caller", "capabilities", "cgroups_path", "delegated", "devices", "files",
-        "gid_maps", "hard_limits", "id", "identity", "mounts", "namespaces", "rootfs", "seccomp",
+        "gid_maps", "hard_limits", "id", "identity", "init", "mounts", "namespaces", "rootfs", "seccomp",
         "uid_maps",
     )  # fmt: skip
 
@@ -64,4 +65,5 @@ class Host:
         self.gid_maps: list[IdMapping] = []
         self.delegated = True
         self.cgroups_path = ""
+        self.init = ""
         self.hard_limits: Mapping[str, int] = {}

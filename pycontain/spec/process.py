@@ -25,6 +25,8 @@ def build(
     """Return the process object; raises UsageError or InvalidError (no command, a NUL byte)."""
     given, who = options.given, host.identity
     args, origin = arguments(options, image, command)
+    if host.init:
+        args = [defaults.INIT, "--", *args]
     origins["process.args"] = origin
     origins["process.user"] = given.get("user", "image" if image.get("User") else "default")
     origins["process.cwd"] = given.get("workdir", "image" if image.get("WorkingDir") else "default")
