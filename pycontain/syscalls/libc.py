@@ -37,8 +37,19 @@ def raw(nr: int, *args: int) -> int:
 
 
 def fork() -> int:
-    """fork(3) of libc: its locks are sound in the child, Python's own handlers do not run."""
-    return int(_locked.fork())
+    """fork(3), with what CPython needs around it; no warning about threads.
+
+    The child calls nothing but this module, so other threads' locks do not matter; libc and
+    CPython make their own sound: without the second a child of a threaded process waits for ever
+    for a thread that asked for the interpreter lock and does not exist there.
+    """
+    ctypes.pythonapi.PyOS_BeforeFork()
+    pid = int(_locked.fork())
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+    else:
+        ctypes.pythonapi.PyOS_AfterFork_Parent()
+    return pid
 
 
 def leave(status: int) -> NoReturn:
