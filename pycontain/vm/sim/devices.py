@@ -90,7 +90,7 @@ def disk_request(
     svc = costs[service] if service else device_s + costs["t_svc_sync"]
     return Request(
         operations=_disk_operations(drivers, path, costs, hardware, depth),
-        backend_s=svc + size_beyond_page(size) * costs[byte] + emulation,
+        backend_s=svc + emulation + costs["k_blk_overlap"] * size_beyond_page(size) * costs[byte],
         latency_s=added + emulation,
     )
 

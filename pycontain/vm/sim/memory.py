@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 SMALL_GUEST = 256 * MIB
+LOW_MEMORY = 3328 * MIB
 DEFINITIONS = {
     "host": "what the host loses to the guest: resident guest memory, VMM and tables, less sharing",
     "rss": "resident set of the VMM process, guest included",
@@ -91,7 +92,17 @@ def resident_guest(foot: Footprint, costs: Costs) -> float:
     known = 0 if foot.guest == "minimal" else SMALL_GUEST
     pages = costs["k_struct_page"] * max(0.0, foot.memory_bytes - known)
     touched = idle + pages + foot.working_set_bytes + foot.page_cache_bytes
+    touched += bounce_buffer_bytes(foot, costs)
     return min(foot.memory_bytes, touched)
+
+
+def bounce_buffer_bytes(foot: Footprint, costs: Costs) -> float:
+    """Return the DMA bounce buffer an x86 Linux guest sets aside once memory lies above 4 GiB.
+
+    Part of the 32-bit space is a hole for devices, so that 4 GiB of memory reach above it.
+    """
+    linux = foot.guest not in ("unikernel", "windows")
+    return costs["m_swiotlb"] * MIB if linux and foot.memory_bytes > LOW_MEMORY else 0.0
 
 
 def shared_bytes(foot: Footprint, resident: float, costs: Costs) -> float:
@@ -125,7 +136,8 @@ def _one(profile: Profile, foot: Footprint, definition: str, costs: Costs) -> fl
         case "guest":
             return split.get("guest", foot.working_set_bytes)
         case "guest_total":
-            return foot.memory_bytes * (1 - costs["k_struct_page"]) - costs["m_kernel"] * MIB
+            kernel = costs["m_kernel"] * MIB + bounce_buffer_bytes(foot, costs)
+            return foot.memory_bytes * (1 - costs["k_struct_page"]) - kernel
         case _:
             raise InvalidError(f"no definition of memory {definition}")
 

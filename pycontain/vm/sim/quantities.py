@@ -24,7 +24,7 @@ T = TypeVar("T")
 SATURATED = 64
 PROTOCOL_BYTES = 52
 """IP and TCP headers with time stamps."""
-UNKNOWN_DEVICE_S = 80e-6
+UNKNOWN_DEVICE_S = 60e-6
 """Latency of an unloaded solid-state disk, where only its rate under load is known."""
 
 

@@ -44,6 +44,10 @@ INITS = {
     "full": "t_init_full",
 }
 RUNTIMES = {"process": "t_fork_exec", "oci": "t_container", "dockerd": "t_dockerd"}
+HOST_STAGES = ("vmm", "network", "runtime", "daemon", "process")
+PUBLISHED_SPEED = 0.65
+"""Speed of skx_2019, the hosts of FC20, MVM19 and QBT19."""
+
 UNTIL = ("kernel", "init", "command")
 
 
@@ -98,8 +102,12 @@ def stages(profile: Profile, boot: Boot, costs: Costs, hardware: Hardware) -> di
         found = {"vmm": costs[profile.startup["vmm"]], "restore": costs["t_restore"]}
     else:
         found = _machine(profile, boot, costs, hardware)
-    scale = contention(boot, costs, hardware)
-    return {name: seconds * scale for name, seconds in found.items() if seconds}
+    guest, vmm = contention(boot, costs, hardware)
+    return {
+        name: seconds * (vmm if name in HOST_STAGES else guest)
+        for name, seconds in found.items()
+        if seconds
+    }
 
 
 def _container(boot: Boot, costs: Costs) -> dict[str, float]:
@@ -116,16 +124,18 @@ def _machine(profile: Profile, boot: Boot, costs: Costs, hardware: Hardware) -> 
     firmware = FIRMWARES[boot.firmware or startup["firmware"]]
     packed = "vmlinux" if boot.kernel == "unikernel" else startup["format"]
     decompress = FORMATS[boot.kernel_format or packed]
+    pace = pace_of(hardware) ** -costs["k_boot_speed"]
     parts = {
         "vmm": _vmm(profile, boot, costs) if boot.since == "exec" else 0.0,
         "network": costs[startup.get("net", "t_net")] if boot.network else 0.0,
         "firmware": costs[firmware] if firmware else 0.0,
         "loader": costs["t_grub"] if boot.boot_loader else 0.0,
-        "decompress": costs[decompress] if decompress else 0.0,
-        "kernel": _kernel(profile, boot, costs, hardware),
+        "decompress": costs[decompress] * pace if decompress else 0.0,
+        "kernel": costs[KERNELS[boot.kernel or startup["kernel"]]] * pace,
+        "probes": _probes(profile, boot, costs, hardware),
     }
     if boot.until != "kernel":
-        parts["init"] = costs[INITS[boot.init]]
+        parts["init"] = costs[INITS[boot.init]] * pace
     if boot.until == "command":
         parts["command"] = costs["t_command"]
     return parts
@@ -146,12 +156,16 @@ def _vmm(profile: Profile, boot: Boot, costs: Costs) -> float:
     return seconds
 
 
-def _kernel(profile: Profile, boot: Boot, costs: Costs, hardware: Hardware) -> float:
-    kernel = boot.kernel or profile.startup["kernel"]
-    seconds = costs[KERNELS[kernel]]
-    if kernel == "unikernel":
-        return seconds
-    seconds += boot.pci_buses * costs["t_pci_scan"]
+def pace_of(hardware: Hardware) -> float:
+    """Return single-thread speed relative to the hosts the boot times were published for."""
+    return hardware.speed / PUBLISHED_SPEED
+
+
+def _probes(profile: Profile, boot: Boot, costs: Costs, hardware: Hardware) -> float:
+    """Return what a kernel waits for: bus scans, the console, a timer without TSC_DEADLINE."""
+    if (boot.kernel or profile.startup["kernel"]) in ("unikernel", "none"):
+        return 0.0
+    seconds = boot.pci_buses * costs["t_pci_scan"]
     seconds += costs["t_serial"] if boot.serial_console else 0.0
     deadline = hardware.has("tsc_deadline") if boot.tsc_deadline is None else boot.tsc_deadline
     # Without TSC_DEADLINE the guest calibrates its timer against another clock (MVM19). PV
@@ -163,10 +177,17 @@ def _kernel(profile: Profile, boot: Boot, costs: Costs, hardware: Hardware) -> f
     )
 
 
-def contention(boot: Boot, costs: Costs, hardware: Hardware) -> float:
-    """Return how much longer each of `concurrency` starts takes on this host's cores."""
+def contention(boot: Boot, costs: Costs, hardware: Hardware) -> tuple[float, float]:
+    """Return how much longer each of `concurrency` starts takes: in the guest, on the host.
+
+    Starts share the cores; the host's part also queues for locks (memory maps, tap devices).
+    """
     others = boot.concurrency - 1
     if others <= 0:
-        return 1.0
+        return 1.0, 1.0
     waves = max(1.0, boot.concurrency / hardware.cores)
-    return 1.0 + costs["k_boot_cpu"] * (waves - 1.0) + others * costs["k_boot_contention"]
+    shared = 1.0 + costs["k_boot_cpu"] * (waves - 1.0)
+    return (
+        shared + others * costs["k_boot_contention"],
+        shared + others * costs["k_vmm_contention"],
+    )
