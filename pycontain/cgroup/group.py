@@ -43,7 +43,7 @@ class Cgroup:
         self.why = why
         self.refused: dict[str, str] = {}
         self.owned = False
-        """Whether it is ours to kill and remove: made by `create` or given to `attach`."""
+        """Whether it is ours to kill and remove: made by `create`, attached, or claimed."""
         self.joined = False
         """Whether processes may be inside: a controller added now has to take them over."""
         self._fd = -1
@@ -202,6 +202,8 @@ class Cgroup:
 
     def kill(self) -> None:
         """SIGKILL every process inside and wait until they are gone."""
+        if self.owned and not self.dirs:
+            self.dirs = self._found()
         if not self.owned or not self.dirs:
             return
         if UNIFIED in self.dirs and len(self.dirs) == 1:
@@ -223,6 +225,12 @@ class Cgroup:
             tree.remove(directory)
         self.dirs = {}
         self.owned = False
+
+    def _found(self) -> dict[str, str]:
+        """Return the directories that exist, by controller (what a crash left of a container)."""
+        tops = {**self.hierarchy.v1, UNIFIED: self.hierarchy.unified}
+        found = {controller: top + self.path for controller, top in tops.items() if top}
+        return {controller: path for controller, path in found.items() if exists(path)}
 
     def _everywhere(self) -> list[str]:
         """Return the directories this cgroup may have in any hierarchy."""

@@ -27,7 +27,7 @@ def open(  # noqa: A001
     kind: str = "cgroupfs",
     cgroups_path: str = "",
     *,
-    id: str = "",  # noqa: A002
+    id: str = "",
 ) -> Cgroup:
     """Return the cgroup `cgroups_path` names; nothing is made yet.
 
