@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import threading
 import time
@@ -40,9 +41,10 @@ def spawn(request: pytest.FixtureRequest) -> Spawn:
 
 
 @pytest.fixture
-def stub() -> Iterator[int]:
-    """The stub on a read-only mount of its own."""
-    fd = kernel.open_tree(c.AT_FDCWD, str(STUB), c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC)
+def stub(tmp_path: Path) -> Iterator[int]:
+    """The stub on a read-only mount of its own; a copy that no other container executes."""
+    place = shutil.copy(STUB, tmp_path / "stub")
+    fd = kernel.open_tree(c.AT_FDCWD, str(place), c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC)
     kernel.mount_setattr(fd, "", c.AT_EMPTY_PATH, c.MOUNT_ATTR_RDONLY)
     yield fd
     os.close(fd)
