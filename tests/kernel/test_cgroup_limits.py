@@ -140,10 +140,10 @@ def cpu_share_of(pid: int, seconds: float) -> float:
 
 
 @pytest.mark.skipif(not has("cpu"), reason="no cpu controller")
-def test_half_a_cpu_halves_a_loop(cgroup):
-    cgroup.apply({"cpu": {"quota": 25000, "period": 50000}})
-    share = cpu_share_of(inside(cgroup, spin), 1.0)
-    assert share < 0.6
+def test_a_tenth_of_a_cpu_is_all_a_loop_gets(cgroup):
+    # A tenth, and not half: on a busy machine half may be more than anybody gets.
+    cgroup.apply({"cpu": {"quota": 5000, "period": 50000}})
+    assert cpu_share_of(inside(cgroup, spin), 1.0) < 0.25
     assert cgroup.stats()["cpu"]["throttling"]["throttledPeriods"] > 0
 
 
@@ -291,6 +291,32 @@ def test_a_cgroup_in_use_is_refused_and_survives(cgroup):
     other.remove()
     os.kill(pid, 0)
     assert cgroup.procs() == [pid]
+
+
+def test_an_ordinary_user_runs_without_a_cgroup_until_a_limit_is_asked_for():
+    def body() -> int:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        cgroup = manager.open("cgroupfs", f"pycontain-test-{os.getpid()}")
+        cgroup.create()
+        cgroup.apply({"devices": RULES})
+        if cgroup.paths() or cgroup.join_files() or cgroup.fd_for_clone() != -1:
+            return 1
+        try:
+            cgroup.apply({"pids": {"limit": 5}})
+        except UnsupportedError as error:
+            return 0 if "delegate" in str(error) and "no permission" in str(error) else 2
+        return 3
+
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            code = body()
+        finally:
+            os._exit(code)
+    assert exit_code(pid) == 0
 
 
 def test_what_a_crash_left_is_killed_and_removed_by_name(cgroup):
