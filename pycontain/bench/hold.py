@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 READY_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 15.0
+POLL_S = 0.01
 
 
 @contextmanager
@@ -56,5 +57,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    _wait_for_group(process.pid)
     assert process.stdout is not None
     process.stdout.close()
+
+
+def _wait_for_group(group: int) -> None:
+    """Wait until nothing is left of a process group: what was held may end after its parent."""
+    deadline = time.monotonic() + END_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(POLL_S)
+    os.killpg(group, signal.SIGKILL)

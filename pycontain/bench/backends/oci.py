@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -23,7 +24,7 @@ from pycontain.bench.model import Kind, Workload
 from pycontain.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
 
     from pycontain.bench.image import BenchImage
     from pycontain.bench.place import Place
@@ -73,13 +74,24 @@ class OciRuntime:
         path = {"PATH": os.environ.get("PATH", "")}
         return Setting(cpuset=workload.limits.cpuset, env=path)
 
-    def hold(self, workload: Workload) -> AbstractContextManager[None]:
+    @contextmanager
+    def hold(self, workload: Workload) -> Iterator[None]:
         if workload is not self._written:
             self._write(workload)
         name = f"pycontain-bench-{os.getpid()}-{next(self._number)}"
         setting = self.setting(workload)
         argv = launch_argv(setting, self._argv(name))
-        return held(argv, {**setting.env, **environment(self._image, workload)})
+        try:
+            with held(argv, {**setting.env, **environment(self._image, workload)}):
+                yield
+        finally:
+            self._delete(name)
+
+    def _delete(self, name: str) -> None:
+        # The signal that ended the runtime need not have reached the container.
+        delete = [self.program, "--root", str(self._state), *self.options, "delete", "--force"]
+        argv = launch_argv(self.setting(Workload(name="delete", argv=())), [*delete, name])
+        subprocess.run(argv, check=False, capture_output=True, timeout=30)
 
     def _write(self, workload: Workload) -> None:
         config = self.adapt(oci_config(self._image, workload, self._root))
@@ -95,8 +107,7 @@ class OciRuntime:
         if self._state is None:
             return
         for entry in self._state.iterdir() if self._state.exists() else ():
-            argv = [self.program, "--root", str(self._state), *self.options, "delete", "--force"]
-            subprocess.run([*argv, entry.name], check=False, capture_output=True, timeout=30)
+            self._delete(entry.name)
 
 
 class Runc(OciRuntime):

@@ -59,13 +59,13 @@ class Tracer:
 
     def __init__(self, native: Native) -> None:
         self.native = native
-        self._traces: dict[str, Traced] = {}
+        self._traces: dict[Workload, Traced] = {}
 
     def trace(self, workload: Workload) -> Traced:
         """Return what the workload did."""
-        if workload.name not in self._traces:
-            self._traces[workload.name] = self._run(workload)
-        return self._traces[workload.name]
+        if workload not in self._traces:
+            self._traces[workload] = self._run(workload)
+        return self._traces[workload]
 
     def _run(self, workload: Workload) -> Traced:
         last: list[Launch] = []
