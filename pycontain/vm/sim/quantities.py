@@ -64,7 +64,7 @@ def _rate(scenario: Scenario, stations: Stations, customers: int, native: list[S
     stations' own queueing counts.
     """
     base = stations(Costs(scenario.constants))
-    correction = queueing(base, customers) / queueing(native, customers)
+    correction = min(1.0, queueing(base, customers) / queueing(native, customers))
     ceiling = scenario.native or math.inf
 
     def rate(costs: Costs) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -92,7 +93,9 @@ def test_depth_hides_latency_until_a_thread_is_full(sim: ModuleType) -> None:
         )
         for depth in (2, 8, 32, 256)
     ]
-    assert rates == sorted(rates)
+    # The clock samples: a half per cent between two saturated depths means nothing.
+    assert all(deeper > 0.995 * shallow for shallow, deeper in pairwise(rates))
+    assert rates[1] > 3 * rates[0]
     assert rates[-1] == pytest.approx(1 / sim.costs()["t_svc_qemu"], rel=0.1)
 
 
