@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from pycontain.cli import oci, oci_help
+from pycontain.cli import oci_help
+from pycontain.cli import oci_main as oci
 from pycontain.errors import ConflictError, InvalidError, KernelError, PycontainError, UsageError
 from pycontain.oci import codec
 from pycontain.runtime import container, events, features
@@ -14,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pycontain.cli.oci import Context, Run
+    from pycontain.cli.oci_main import Context, Run
 
 _PS_PROGRAMS = ("/bin/ps", "/usr/bin/ps")
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from pycontain.cli import oci
+from pycontain.cli import oci_main as oci
 from pycontain.errors import UsageError
 from pycontain.runtime import bundle, container, foreground
 from pycontain.runtime.foreground import Foreground
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pycontain.cli.oci import Context
+    from pycontain.cli.oci_main import Context
     from pycontain.oci.runtime import Process
     from pycontain.runtime.container import Container
     from pycontain.runtime.launch import Init, LaunchOptions

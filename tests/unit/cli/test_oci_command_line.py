@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pycontain.cli import oci, oci_help, oci_update
+from pycontain.cli import oci as begin
+from pycontain.cli import oci_help, oci_update
+from pycontain.cli import oci_main as oci
 from pycontain.cli import oci_options as table
 from pycontain.cli.oci_log import Log
 from pycontain.errors import CommandNotFoundError, KernelError, UsageError
@@ -220,6 +222,27 @@ def test_spec_writes_a_config_once(tmp_path: Path) -> None:
     assert call("spec", "--bundle", str(tmp_path)).returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("argv", "key"),
+    [
+        (["start", "one"], "oci-start"),
+        (["--root", "/r", "--log=/l", "--debug", "exec", "one", "ls"], "oci-exec"),
+        (["--root", "start", "state", "one"], "oci-state"),
+        (["features"], ""),
+        (["--help"], ""),
+        ([], ""),
+    ],
+)
+def test_a_verb_has_a_pack_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, argv: list[str], key: str
+) -> None:
+    monkeypatch.delenv("PYCONTAIN_PACK", raising=False)
+    import posix
+
+    monkeypatch.setattr(posix, "environ", {})
+    assert begin.pack_key(argv) == key
+
+
 HOT = {
     "start": {"pycontain.cgroup", "pycontain.runtime.launch", "pycontain.runtime.validate"},
     "state": {"pycontain.cgroup", "pycontain.runtime.launch", "pycontain.runtime.validate"},
@@ -234,7 +257,7 @@ NEVER = {"re", "enum", "json", "typing", "argparse", "os", "pathlib", "subproces
 def test_a_hot_verb_imports_no_more_than_it_needs(tmp_path: Path, verb: str) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(Path(oci.__file__).parents[2])!r})\n"
-        "from pycontain.cli import oci; oci.main(sys.argv[1:]); print(*sys.modules)"
+        "from pycontain.cli import oci_main as oci; oci.main(sys.argv[1:]); print(*sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code, "--root", str(tmp_path), verb, "none"],
@@ -248,7 +271,7 @@ def test_a_hot_verb_imports_no_more_than_it_needs(tmp_path: Path, verb: str) -> 
 def test_create_imports_nothing_heavy(tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(Path(oci.__file__).parents[2])!r})\n"
-        "from pycontain.cli import oci\n"
+        "from pycontain.cli import oci, oci_main\n"
         "from pycontain.runtime import bundle, launch, hooks, foreground\n"
         "from pycontain.cgroup import manager\n"
         "from pycontain.cli import oci_run; print(*sys.modules)"
