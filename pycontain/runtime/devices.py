@@ -74,7 +74,8 @@ def write(draft: Draft) -> None:
 
 
 def _dev_is_bound(draft: Draft) -> bool:
-    for entry in draft.spec.get("mounts") or []:
+    # Of several mounts at one place the last is on top.
+    for entry in reversed(draft.spec.get("mounts") or []):
         if split(entry["destination"]) == ["dev"]:
             return is_bind(entry, mountoptions.parse(entry.get("options") or []))
     return False
@@ -149,11 +150,11 @@ def console(draft: Draft, *, mount: bool = True) -> None:
         return
     program.step("open terminal", "process.terminal")
     how = c.O_RDWR | c.O_NOCTTY | c.O_CLOEXEC
-    directory: Reg | int = draft.dev if draft.dev is not None else c.AT_FDCWD
-    name = "pts/ptmx" if draft.dev is not None else "/dev/pts/ptmx"
-    master = program.fd(
-        "openat2", directory, name, draft.how(how, _NO_LINKS), 24, target="/dev/pts/ptmx"
-    )
+    if draft.dev is None:
+        # Of an exec, or where /dev is a bind: the container's all the same, never the host's.
+        master = draft.open("/dev/pts/ptmx", how)
+    else:
+        master = draft.open("pts/ptmx", how, _NO_LINKS, at=draft.dev)
     program.call("ioctl", master, c.TIOCSPTLCK, program.block(bytes(4)), target="/dev/pts/ptmx")
     slave = program.fd("ioctl", master, c.TIOCGPTPEER, how, target="terminal")
     size = draft.process.get("consoleSize") or {}

@@ -239,6 +239,8 @@ def _bind(draft: Draft, index: int, entry: Mount, options: MountOptions) -> None
         draft.release(target)
     if not isinstance(tree, int):
         draft.release(tree)
+    if parts == ["dev"]:
+        draft.dev, draft.dev_fresh = None, False
     if parts == ["proc"]:
         draft.proc = draft.open("/proc", _DIRECTORY, _STRICT)
         draft.proc_flags = options.flags & _KEPT

@@ -572,6 +572,26 @@ def test_a_terminal(start: Start, rootfs: Path) -> None:
     assert result.si_status == 3
 
 
+def test_a_bound_dev_is_left_alone(start: Start, rootfs: Path, tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    spec = make_spec(rootfs, "ls", "/dev")
+    spec["mounts"] = [m for m in spec["mounts"] if m["destination"] != "/dev/pts"]
+    spec["mounts"].append(bind(tmp_path / "dev", "/dev"))
+    assert start(spec).output == ""
+    assert not list((tmp_path / "dev").iterdir())
+
+
+def test_a_terminal_is_opened_inside_where_dev_is_bound(
+    start: Start, rootfs: Path, tmp_path: Path
+) -> None:
+    near, far = socket.socketpair()
+    (tmp_path / "dev/pts").mkdir(parents=True)
+    spec = make_spec(rootfs, "id", terminal=True)
+    spec["mounts"].append(bind(tmp_path / "dev", "/dev"))
+    with near, far, pytest.raises(KernelError, match="pts/ptmx.*ENOENT"):
+        start(spec, console=far.fileno())
+
+
 def test_the_callers_terminal_is_not_the_containers(start: Start, rootfs: Path) -> None:
     import fcntl
     import pty
