@@ -269,20 +269,25 @@ class Engine:
         return pidfd
 
     def wait(self, word: str) -> int:
-        """Wait until a container ends; return its exit status."""
+        """Wait until a container ends; return its exit status (0 when it never ran)."""
         record = self.find(word)
-        while True:
-            try:
-                _, container = self.running(record.id)
-            except (ConflictError, NotFoundError):
-                break
+        stamp = self.store.exit_stamp(record.id)
+        try:
+            _, container = self.running(record.id)
             pidfd = self._pidfd(container)
-            if pidfd >= 0:
-                wait_pidfd(pidfd, None)
-                posix.close(pidfd)
-            self._settle(record)
-        end = self.store.load_exit(record.id)
-        return end.status if end else 0
+        except (ConflictError, NotFoundError):
+            pidfd = -1
+        if pidfd >= 0:
+            wait_pidfd(pidfd, None)
+            posix.close(pidfd)
+        # Its end is recorded a moment after it ended; a lock that stays may belong to a restart.
+        end = time.monotonic() + LOCK_WAIT_S
+        while self.store.is_locked(record.id) and time.monotonic() < end:
+            if self.store.exit_stamp(record.id) != stamp:
+                break
+            time.sleep(0.005)
+        found = self.store.load_exit(record.id)
+        return found.status if found else 0
 
     def pause(self, word: str) -> None:
         """Freeze every process of a container."""

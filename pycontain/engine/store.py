@@ -289,6 +289,13 @@ class Store:
             setattr(end, name, document.get(name, getattr(end, name)))
         return end
 
+    def exit_stamp(self, identity: str) -> int:
+        """Return what changes with each recorded end; 0 when there is none."""
+        try:
+            return posix.stat(self.directory(identity) + "/exit.json").st_mtime_ns
+        except OSError:
+            return 0
+
     def config(self, identity: str) -> dict[str, Any]:
         """Return the Spec the container was made with."""
         document = self._read(identity, "config.json")
