@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from pycontain.errors import InvalidError, KernelError, PycontainError, UsageError, quote
@@ -160,46 +161,40 @@ class _Loader:
         found = [[image.name, image.record()] for image in images]
         return {"images": found, "notices": self.notices}
 
-    def prepare(self) -> None:
-        """Make the directories, clear what a crash left, find out how to unpack."""
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Clear what a crash left, keep collectors out, and give back the space after a failure."""
         _collect(self.root)
-        self.driver = probe.write_driver(self.stages.path)
+        try:
+            with blobs.lock(self.store):
+                self.driver = probe.write_driver(self.stages.path)
+                yield
+        except BaseException:
+            self.give_back()
+            raise
 
     def load(self, source: str, name: str) -> list[Image]:
         target = reference.parse(name) if name else None
         if target and target.digest:
             raise UsageError(f"{quote(name)}: an image cannot be loaded under a digest")
-        self.prepare()
-        try:
-            with (
-                blobs.lock(self.store),
-                opening.opened(source, self.root, self.progress, rootfs=bool(name)) as opened,
-            ):
-                files = opened.files
-                found = archive.candidates(files, opened.what) if files else []
-                if not found:
-                    return [self.rootfs(opened.whole, opened.what, name)]
-                if name and len(found) > 1:
-                    raise UsageError(f"{opened.what}: holds {len(found)} images, one name given")
-                # Every name is checked before the first layer is read.
-                names = [[target] if target else _names(c) for c in found]
-                return [i for c, n in zip(found, names, strict=True) for i in self.image(c, n)]
-        except BaseException:
-            self.give_back()
-            raise
+        with (
+            self.working(),
+            opening.opened(source, self.root, self.progress, rootfs=bool(name)) as opened,
+        ):
+            files = opened.files
+            found = archive.candidates(files, opened.what) if files else []
+            if not found:
+                return [self.rootfs(opened.whole, opened.what, name)]
+            if name and len(found) > 1:
+                raise UsageError(f"{opened.what}: holds {len(found)} images, one name given")
+            # Every name is checked before the first layer is read.
+            names = [[target] if target else _names(c) for c in found]
+            return [i for c, n in zip(found, names, strict=True) for i in self.image(c, n)]
 
     def import_rootfs(self, source: str, name: str) -> Image:
         reference.parse(name)
-        self.prepare()
-        try:
-            with (
-                blobs.lock(self.store),
-                opening.whole(source, self.root, self.progress) as whole,
-            ):
-                return self.rootfs(whole, whole.what, name)
-        except BaseException:
-            self.give_back()
-            raise
+        with self.working(), opening.whole(source, self.root, self.progress) as whole:
+            return self.rootfs(whole, whole.what, name)
 
     def give_back(self) -> None:
         """Free what a failed load has stored; the first error is the one to report."""

@@ -70,6 +70,9 @@ class Blobs:
             for name in os.listdir(directory):
                 if "sha256:" + name not in live:
                     trees.remove(f"{directory}/{name}")
+        for name in os.listdir(self.store.root):
+            if name.startswith(".tmp-"):
+                trees.remove(f"{self.store.root}/{name}")
         for path, _, files in os.walk(f"{self.store.root}/tags"):
             for name in files:
                 if not os.path.exists(f"{path}/{name}"):

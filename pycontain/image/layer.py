@@ -19,15 +19,9 @@ from typing import TYPE_CHECKING
 
 from pycontain import trees
 from pycontain.errors import InvalidError, KernelError, quote
-from pycontain.image import tar
-from pycontain.image.merged import (
-    Directory,
-    MergedView,
-    Metadata,
-    child_path,
-    copied_xattrs,
-    is_whiteout,
-)
+from pycontain.image import attributes, tar
+from pycontain.image.attributes import Metadata
+from pycontain.image.merged import Directory, MergedView, child_path, is_whiteout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +32,6 @@ WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 NAME_MAX = 255
 PATH_MAX = 4095
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _HOSTILE = {
     errno.ENAMETOOLONG: "name is too long",
     errno.ENOTDIR: "a file stands where a directory is needed",
@@ -170,10 +163,10 @@ class _Unpacker:
     def place_file(self, entry: tar.Entry, here: Directory, name: bytes) -> None:
         dir_fd = self.view.fd(here)
         try:
-            fd = os.open(name, _CREATE, 0o600, dir_fd=dir_fd)
+            fd = os.open(name, attributes.CREATE, 0o600, dir_fd=dir_fd)
         except FileExistsError:
             self.clear(here, name)
-            fd = os.open(name, _CREATE, 0o600, dir_fd=self.view.fd(here))
+            fd = os.open(name, attributes.CREATE, 0o600, dir_fd=self.view.fd(here))
         try:
             self.view.placed(here, name)
             if entry.extents is None:
@@ -183,11 +176,7 @@ class _Unpacker:
                 self.write_sparse(fd, entry)
             # Writing and chown drop set-user-ID bits and capabilities: owner, mode, attributes,
             # times.
-            os.fchown(fd, entry.uid, entry.gid)
-            os.fchmod(fd, entry.mode)
-            if entry.xattrs:
-                self.set_xattrs(fd, entry.xattrs)
-            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            attributes.apply(fd, _metadata(entry), self.done.skipped)
         finally:
             os.close(fd)
         self.done.size += entry.real_size
@@ -278,7 +267,7 @@ class _Unpacker:
         path = child_path(here, name)
         dir_fd = self.view.fd(here)
         if stat.S_ISREG(status.st_mode):
-            _copy_file(path, lower_fd, name, dir_fd)
+            attributes.copy_file(path, lower_fd, name, dir_fd)
         elif stat.S_ISLNK(status.st_mode):
             os.symlink(os.readlink(path, dir_fd=lower_fd), name, dir_fd=dir_fd)
         else:
@@ -354,52 +343,8 @@ class _Unpacker:
         directory = self.view.find(path)
         if directory is None:
             raise self.bad(path, "directory is gone")
-        fd = self.view.fd(directory)
-        os.fchown(fd, metadata.uid, metadata.gid)
-        os.fchmod(fd, metadata.mode)
-        if metadata.xattrs:
-            self.set_xattrs(fd, metadata.xattrs)
-        if metadata.mtime_ns is not None:
-            os.utime(fd, ns=(metadata.mtime_ns, metadata.mtime_ns))
-
-    def set_xattrs(self, fd: int, xattrs: dict[bytes, bytes]) -> None:
-        for name, value in xattrs.items():
-            if not _is_kept(name):
-                self.done.skipped["extended attributes left out (not for images to set)"] += 1
-                continue
-            try:
-                os.setxattr(fd, name, value)
-            except OSError as error:
-                if error.errno not in (errno.ENOTSUP, errno.EPERM):
-                    raise
-                self.done.skipped["extended attributes left out (not permitted)"] += 1
-
-
-def _is_kept(name: bytes) -> bool:
-    # Overlay reads trusted.overlay.* and user.overlay.*: with them a layer could redirect names.
-    if name.startswith(b"user."):
-        return not name.startswith(b"user.overlay.")
-    return name in (b"security.capability", b"system.posix_acl_access", b"system.posix_acl_default")
+        attributes.apply(self.view.fd(directory), metadata, self.done.skipped)
 
 
 def _metadata(entry: tar.Entry) -> Metadata:
     return Metadata(entry.mode, entry.uid, entry.gid, entry.mtime_ns, entry.xattrs)
-
-
-def _copy_file(path: bytes, from_fd: int, name: bytes, to_fd: int) -> None:
-    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=from_fd)
-    try:
-        target = os.open(name, _CREATE, 0o600, dir_fd=to_fd)
-        try:
-            status = os.fstat(source)
-            while os.sendfile(target, source, None, 1 << 30):
-                pass
-            os.fchown(target, status.st_uid, status.st_gid)
-            os.fchmod(target, stat.S_IMODE(status.st_mode))
-            for key, value in copied_xattrs(source).items():
-                os.setxattr(target, key, value)
-            os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
-        finally:
-            os.close(target)
-    finally:
-        os.close(source)

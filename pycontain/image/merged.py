@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING
 
 from pycontain import trees
 from pycontain.errors import InvalidError, quote
+from pycontain.image import attributes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pycontain.image.attributes import Metadata
 
 OPAQUE = "trusted.overlay.opaque"
 OPAQUE_USER = "user.overlay.opaque"
@@ -42,21 +45,6 @@ class Directory:
         self.lowers = lowers
         self.in_upper = False
         self.fd = -1
-
-
-class Metadata:
-    """What a directory gets when all is unpacked: its mode may forbid, its mtime would change."""
-
-    __slots__ = ("gid", "mode", "mtime_ns", "uid", "xattrs")
-
-    def __init__(
-        self, mode: int, uid: int, gid: int, mtime_ns: int | None, xattrs: dict[bytes, bytes]
-    ) -> None:
-        self.mode = mode
-        self.uid = uid
-        self.gid = gid
-        self.mtime_ns = mtime_ns
-        self.xattrs = xattrs
 
 
 class MergedView:
@@ -289,7 +277,7 @@ class MergedView:
         if status is not None:
             self.set_opaque(directory)
             self._known[directory.path] = directory
-        self.metadata[directory.path] = Metadata(0o755, os.geteuid(), os.getegid(), None, {})
+        self.metadata[directory.path] = attributes.made_up()
         return directory
 
     def _make_upper(self, directory: Directory) -> None:
@@ -307,16 +295,13 @@ class MergedView:
     def _inherited(self, directory: Directory) -> Metadata:
         """Return the metadata the lower layers show for `directory`: the upper's replaces it."""
         if not directory.lowers:
-            return Metadata(0o755, os.geteuid(), os.getegid(), None, {})
+            return attributes.made_up()
         where = directory.path or b"."
         fd = os.open(where, trees.DIRECTORY, dir_fd=self._lowers[directory.lowers[0]])
         try:
-            status = os.fstat(fd)
-            xattrs = copied_xattrs(fd)
+            return attributes.inherited(fd)
         finally:
             os.close(fd)
-        mode = stat.S_IMODE(status.st_mode)
-        return Metadata(mode, status.st_uid, status.st_gid, status.st_mtime_ns, xattrs)
 
 
 def child_path(here: Directory, name: bytes) -> bytes:
@@ -327,15 +312,6 @@ def child_path(here: Directory, name: bytes) -> bytes:
 def is_whiteout(status: os.stat_result) -> bool:
     """Tell whether this is overlay's whiteout: a character device 0:0."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-
-
-def copied_xattrs(fd: int) -> dict[bytes, bytes]:
-    """Return the extended attributes of a file of a lower layer, without overlay's own."""
-    try:
-        names = [name for name in os.listxattr(fd) if ".overlay." not in name]
-        return {os.fsencode(name): os.getxattr(fd, name) for name in names}
-    except OSError:
-        return {}  # this file system keeps none
 
 
 def _lstat(path: bytes, dir_fd: int) -> os.stat_result | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import queue
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -178,7 +179,8 @@ def spool(
     Raises KernelError (ENOSPC bounds it); the kernel frees the space when the descriptor closes.
     """
     try:
-        fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fd, path = tempfile.mkstemp(prefix=".tmp-", dir=directory)
+        os.unlink(path)
     except OSError as error:
         raise KernelError("make a temporary file below", directory, error) from error
     try:

@@ -68,6 +68,8 @@ def _mounts(base: str, userxattr: bool) -> int:
     if pid == 0:
         number = 255
         try:
+            # The store's lock among them: if our parent is killed, it must not live on here.
+            os.closerange(3, 4096)
             kernel.unshare(_NEWNS)
             kernel.mount(None, "/", None, _PRIVATE)
             kernel.mount("overlay", f"{base}/merged", "overlay", 0, ",".join(options))

@@ -87,7 +87,7 @@ class Stages:
         """
         for name in _listing(self.path):
             known = len(name) == 64 and "sha256:" + name in live
-            if not known and (name.startswith(_PREFIX) or len(name) == 64):
+            if not known and (_PREFIX in name or len(name) == 64):
                 self._discard(name)
         for name in _listing(f"{self.path}/l"):
             if not os.path.isdir(f"{self.path}/l/{name}"):
