@@ -28,7 +28,7 @@ class Header:
             (number,) = unpack_from(order + "H", head, 18)
             self.machine = MACHINES.get(number, f"machine {number}")
             self.interpreter = _interpreter(head, order, wide=head[4] == 2)
-        except (error, IndexError):
+        except (error, IndexError, OverflowError):
             return
 
     def runs_on(self, machine: str) -> bool:

@@ -588,7 +588,7 @@ def test_a_terminal_is_opened_inside_where_dev_is_bound(
     (tmp_path / "dev/pts").mkdir(parents=True)
     spec = make_spec(rootfs, "id", terminal=True)
     spec["mounts"].append(bind(tmp_path / "dev", "/dev"))
-    with near, far, pytest.raises(KernelError, match="pts/ptmx.*ENOENT"):
+    with near, far, pytest.raises(KernelError, match=r"pts/ptmx.*ENOENT"):
         start(spec, console=far.fileno())
 
 
