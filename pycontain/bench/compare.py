@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 from pycontain.bench import report, runner
 from pycontain.bench.backends import arms, choose
 from pycontain.bench.environment import fingerprint
-from pycontain.bench.image import BenchImage, from_store, suite_image
+from pycontain.bench.image import from_store, macro_image, suite_image
 from pycontain.bench.model import Limits, Workload
 from pycontain.bench.place import Place
 from pycontain.bench.progress import Progress
 from pycontain.bench.store import Results
+from pycontain.bench.suite import macro_workloads
 from pycontain.bench.suite import workloads as suite_workloads
 from pycontain.errors import UnsupportedError, UsageError
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pycontain.bench.backend import Backend
+    from pycontain.bench.image import BenchImage
 
 INTERRUPTED = 130
 RESULTS = "bench-results"
@@ -74,6 +76,10 @@ def suite(
     status = 0
     if workloads:
         status = _measure(data_root, image, workloads, arms_asked, plan, directory)
+    macro = macro_workloads(group)
+    if not status and macro:
+        programs = macro_image(tuple(one.name for one in macro))
+        status = _measure(data_root, programs, macro, arms_asked, plan, f"{directory}/macro")
     if not status and group in ("memory", "density", "all"):
         status = density.run(
             data_root, image, arms_asked, f"{directory}/memory", ramp=group != "memory"
@@ -160,4 +166,4 @@ def publish(results: Results) -> None:
         (results.directory / name).write_text(report.render(results, form))
     sys.stdout.write(report.render(results, "text"))
     names = " ".join(report.FILES.values())
-    sys.stdout.write(f"\nreports in {results.directory}: {names}\n")
+    print(f"\nreports in {results.directory}: {names}", flush=True)

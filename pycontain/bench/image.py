@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import stat
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SUITE_IMAGE = "pycontain-bench"
+MACRO_IMAGE = "pycontain-bench-macro"
 SUITE_SOURCE = Path(__file__).resolve().parents[2] / "images/bench/bench.c"
 
 
@@ -127,3 +129,22 @@ def suite_image() -> BenchImage:
         (unfinished / "etc/passwd").write_text("root:x:0:0:root:/:/bin/bench\n")
         unfinished.rename(root)
     return from_directory(SUITE_IMAGE, root)
+
+
+def macro_image(programs: tuple[str, ...]) -> BenchImage:
+    """Return an image of programs of this host and their libraries."""
+    from pycontain.image.build import host_layer
+
+    layer, _ = host_layer(list(programs), 0)
+    digest = hashlib.sha256(layer.getbuffer()).hexdigest()[:16]
+    root = cache_dir() / "rootfs" / f"macro-{digest}"
+    if not root.exists():
+        unfinished = root.with_name(f".{root.name}.{os.getpid()}")
+        with tarfile.open(fileobj=layer) as archive:
+            # Written by ourselves a moment ago; the filter still keeps everything inside.
+            archive.extractall(unfinished, filter="tar")
+        for directory in ("tmp", "proc", "dev", "sys"):
+            (unfinished / directory).mkdir(exist_ok=True)
+        (unfinished / "tmp").chmod(0o1777)
+        unfinished.rename(root)
+    return from_directory(MACRO_IMAGE, root)

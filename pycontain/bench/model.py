@@ -55,8 +55,9 @@ class Limits:
 class Workload:
     """What every arm runs. `group` is the suite it belongs to.
 
-    `metric` is the figure arms are compared by (less is better). `class_tags` tell the simulator
-    what kind of work it is (vm.sim.trace.CLASS_TAGS).
+    `metric` is the figure arms are compared by (less is better). `same_output` is False for a
+    program that prints its own timings: then only exit statuses are compared. `class_tags` tell
+    the simulator what kind of work it is (vm.sim.trace.CLASS_TAGS).
     """
 
     name: str
@@ -68,6 +69,7 @@ class Workload:
     gid: int = 0
     limits: Limits = Limits()
     metric: str = "wall"
+    same_output: bool = True
     class_tags: tuple[str, ...] = ()
     timeout_s: float = 120.0
     text: str = ""

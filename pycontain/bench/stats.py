@@ -92,10 +92,10 @@ def _resampled(draw: random.Random, values: Sequence[float]) -> float:
 
 
 def noise_floor(same: Ratio | None) -> float:
-    """Return the relative difference two equal arms show, from the A/A ratio (0.05 means 5 %)."""
+    """Return by how much two equal arms differ, from the A/A ratio (0.05: a factor of 1.05)."""
     if same is None or same.high == float("inf"):
         return float("inf")
-    return max(abs(same.high - 1), abs(1 - same.low))
+    return max(same.high, 1 / same.low if same.low > 0 else float("inf")) - 1
 
 
 def verdict(ratio: Ratio | None, floor: float) -> str:

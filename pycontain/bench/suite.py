@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from pycontain.bench.model import Workload
 from pycontain.errors import UsageError
 
@@ -33,6 +35,34 @@ OPERATIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 )
 """Operation, group, what it is, class tags."""
 
+MACRO: tuple[tuple[str, str, tuple[str, ...], str, tuple[str, ...]], ...] = (
+    (
+        "sysbench",
+        "cpu",
+        ("sysbench", "cpu", "--events=500", "--time=0", "--threads=1", "run"),
+        "500 events of sysbench's prime numbers",
+        ("integer",),
+    ),
+    (
+        "stress-ng",
+        "ops",
+        ("stress-ng", "--switch", "1", "--switch-ops", "20000", "--temp-path", "/tmp", "-q"),
+        "20000 context switches of stress-ng",
+        ("switch",),
+    ),
+    (
+        "fio",
+        "io",
+        (
+            *("fio", "--name=bench", "--directory=/tmp", "--rw=randwrite", "--bs=4k"),
+            *("--size=4m", "--ioengine=psync", "--fsync=64", "--unlink=1"),
+        ),
+        "4 MiB of random 4 KiB writes by fio, an fsync every 64",
+        ("file", "idle"),
+    ),
+)
+"""Program, group, command, what it is, class tags: fixed work, so that elapsed time compares."""
+
 GROUPS = ("startup", "ops", "cpu", "io", "net", "memory", "density")
 
 
@@ -43,6 +73,15 @@ def workloads(group: str) -> list[Workload]:
     found = [startup()] if group in ("startup", "all") else []
     found += [_operation(*entry) for entry in OPERATIONS if group in (entry[1], "all")]
     return found
+
+
+def macro_workloads(group: str) -> list[Workload]:
+    """Return the macro workloads of a group whose program is installed on this host."""
+    return [
+        Workload(name=name, group=of, argv=argv, same_output=False, class_tags=tags, text=text)
+        for name, of, argv, text, tags in MACRO
+        if group in (of, "all") and shutil.which(name)
+    ]
 
 
 def startup() -> Workload:

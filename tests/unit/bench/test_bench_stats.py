@@ -67,7 +67,14 @@ def test_nothing_is_a_multiple_of_zero():
 
 
 def test_the_noise_floor_is_the_further_end_of_the_a_a_interval():
-    assert noise_floor(Ratio(value=1.0, low=0.97, high=1.01)) == pytest.approx(0.03)
+    assert noise_floor(Ratio(value=1.0, low=0.8, high=1.01)) == pytest.approx(0.25)
+    assert noise_floor(Ratio(value=1.0, low=0.99, high=1.3)) == pytest.approx(0.3)
+    assert noise_floor(Ratio(value=1.0, low=0.0, high=1.3)) == float("inf")
+
+
+def test_half_as_long_is_noise_where_twice_as_long_is():
+    floor = noise_floor(Ratio(value=0.6, low=0.36, high=1.6))
+    assert verdict(Ratio(value=0.52, low=0.35, high=0.99), floor) == "no difference shown"
 
 
 def test_without_an_a_a_arm_everything_is_noise():
