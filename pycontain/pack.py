@@ -2,9 +2,9 @@
 
 Finding, opening and checking eighty modules costs more than running them. The first start of a verb
 records which modules it imported and in which order each was complete; at its end they are written,
-compiled without docstrings, to __pycache__/KEY.pack beside this file. Later starts load that, after a
-stat of each source: a pack is taken whole or not at all, like a .pyc it is only a cache, and whoever may
-write it may write the modules themselves. PYCONTAIN_PACK=0 turns it off.
+compiled without docstrings, to __pycache__/KEY.pack beside this file. Later starts load that,
+after a stat of each source: a pack is taken whole or not at all, like a .pyc it is only a cache,
+and whoever may write it may write the modules themselves. PYCONTAIN_PACK=0 turns it off.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def save(key: str, recorder: Recorder) -> None:
 
 
 def compact(source: bytes, path: str) -> Any:
-    """Compile a module to what it does: no docstrings, annotations, type imports and line numbers."""
+    """Compile a module without docstrings, annotations, type imports and line numbers."""
     import ast
 
     tree = ast.parse(source)

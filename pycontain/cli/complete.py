@@ -1,4 +1,4 @@
-"""Completion of names: containers and images that exist. Silent on any failure, as a shell wants it."""
+"""Completion of names of containers and images; silent on failure, as a shell wants it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs on containers: run, create, start, exec, stop, kill, rm …: parse, call the engine, print."""
+"""The verbs on containers (run, start, exec, stop, rm …): parse, call the engine, print."""
 
 from __future__ import annotations
 

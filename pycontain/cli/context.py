@@ -1,4 +1,4 @@
-"""From a parsed command line to the engine and its options: roots, defaults, files named by options."""
+"""From a parsed command line to the engine and its options: roots, defaults, files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _global(parsed: Parsed, name: str) -> str:
 
 
 def run_options(parsed: Parsed) -> RunOptions:
-    """Return the options of `run` or `create`; files named by --env-file and --label-file are read."""
+    """Return the options of `run` or `create`; reads --env-file and --label-file."""
     values = {name: value for name, value in parsed.values.items() if name not in _DROPPED}
     for name in ("cgroup_manager", "runtime"):
         if name not in values and _global(parsed, name):

@@ -1,9 +1,9 @@
-"""Where the `pycontain` command begins and ends: parse, call one handler, turn errors into one line.
+"""Where the `pycontain` command begins and ends: parse, call a handler, one line per error.
 
-Hot verbs are parsed by `fast` without click. Whatever it leaves alone (help, mistakes, completion) and the
-groups mounted from other modules (bench, hypervisor, vm) go to `main`, which builds click commands
-from the same table. Every exception ends here: our own as its message and exit status, any other
-as one line that says it is a bug; PYCONTAIN_DEBUG=1 shows where.
+Hot verbs are parsed by `fast` without click. Whatever it leaves alone (help, mistakes, completion)
+and the groups mounted from other modules (bench, hypervisor, vm) go to `main`, which builds click
+commands from the same table. Every exception ends here: our own as its message and exit status,
+any other as one line that says it is a bug; PYCONTAIN_DEBUG=1 shows where.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The command line of a hot verb, parsed without click, by the same table.
 
 `parse` returns None for whatever it does not know for certain: help, an unknown option, a missing
-value, completion. Then click parses the same words and has the last word; a test holds the two equal
-where this one answers.
+value, completion. Then click parses the same words and has the last word; a test holds the two
+equal where this one answers.
 """
 
 from __future__ import annotations

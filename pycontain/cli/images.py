@@ -190,7 +190,7 @@ def history(parsed: Parsed) -> int:
 
 def _history_rows(image: Image, document: Any, *, whole: bool) -> list[dict[str, str]]:
     entries = document.get("history") or [{} for _ in image.diff_ids]
-    rows = []
+    rows: list[dict[str, str]] = []
     for entry in reversed(entries):
         created = entry.get("created") or ""
         rows.append({

@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 
 COMMAND_WIDTH = 20
 PS_COLUMNS = {
-    "ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "RunningFor": "CREATED",
-    "Status": "STATUS", "Ports": "PORTS", "Names": "NAMES",
-}  # fmt: skip
+    "ID": "CONTAINER ID",
+    "Image": "IMAGE",
+    "Command": "COMMAND",
+    "RunningFor": "CREATED",
+    "Status": "STATUS",
+    "Ports": "PORTS",
+    "Names": "NAMES",
+}
 
 
 def ps(parsed: Parsed) -> int:
@@ -80,10 +85,12 @@ def _has(record: Record, status: str, engine: Engine, key: str, value: str) -> b
         end = engine.store.load_exit(record.id)
         return status == "exited" and end is not None and str(end.status) == value
     simple = {
-        "id": record.id.startswith(value), "name": value in record.name, "status": status == value,
+        "id": record.id.startswith(value),
+        "name": value in record.name,
+        "status": status == value,
         "ancestor": value in (record.image, record.image_id, record.image.partition(":")[0]),
         "network": value == record.network,
-    }  # fmt: skip
+    }
     if key not in simple:
         expected = ", ".join([*simple, "label", "exited"])
         raise UsageError(f"--filter {key}: expected one of {expected}")
@@ -93,14 +100,20 @@ def _has(record: Record, status: str, engine: Engine, key: str, value: str) -> b
 def _row(engine: Engine, record: Record, status: str, *, whole: bool) -> dict[str, str]:
     command = '"' + output.clip(" ".join(record.command), COMMAND_WIDTH, whole=whole) + '"'
     return {
-        "ID": output.short(record.id, whole=whole), "Image": record.image, "Command": command,
-        "CreatedAt": output.local_time(record.created), "Names": record.name, "Ports": "",
-        "RunningFor": output.ago(time.time() - record.created) + " ago", "State": status,
-        "Status": _status_words(engine, record, status), "Networks": record.network,
+        "ID": output.short(record.id, whole=whole),
+        "Image": record.image,
+        "Command": command,
+        "CreatedAt": output.local_time(record.created),
+        "Names": record.name,
+        "Ports": "",
+        "RunningFor": output.ago(time.time() - record.created) + " ago",
+        "State": status,
+        "Status": _status_words(engine, record, status),
+        "Networks": record.network,
         "Labels": ",".join(f"{key}={value}" for key, value in record.labels.items()),
         "Mounts": ",".join(str(mount["Source"]) for mount in record.mounts),
         "LocalVolumes": str(len(record.volumes)),
-    }  # fmt: skip
+    }
 
 
 def _status_words(engine: Engine, record: Record, status: str) -> str:
@@ -149,46 +162,69 @@ def inspect_container(engine: Engine, record: Record) -> dict[str, Any]:
     spec = engine.spec(record)
     process = spec.get("process", {})
     return {
-        "Id": record.id, "Name": record.name, "Created": format_time(record.created),
-        "Path": record.command[0], "Args": record.command[1:], "Image": record.image_id,
+        "Id": record.id,
+        "Name": record.name,
+        "Created": format_time(record.created),
+        "Path": record.command[0],
+        "Args": record.command[1:],
+        "Image": record.image_id,
         "State": {
-            "Status": status, "Running": runs, "Paused": status == "paused",
-            "OOMKilled": bool(end and end.oom and not runs), "Pid": engine.pid(record) if runs else 0,
+            "Status": status,
+            "Running": runs,
+            "Paused": status == "paused",
+            "OOMKilled": bool(end and end.oom and not runs),
+            "Pid": engine.pid(record) if runs else 0,
             "ExitCode": end.status if end and not runs else 0,
             "Error": end.error if end and not runs else "",
-            "StartedAt": format_time(engine.started(record)) if runs else
-                         format_time(end.started) if end else "",
+            "StartedAt": format_time(engine.started(record))
+            if runs
+            else format_time(end.started)
+            if end
+            else "",
             "FinishedAt": format_time(end.finished) if end and not runs else "",
         },
         "RestartCount": end.restarts if end else 0,
         "LogPath": engine.store.directory(record.id) + "/log.json",
         "Mounts": record.mounts,
         "Config": {
-            "Hostname": record.hostname, "Env": process.get("env", []), "Cmd": record.command,
-            "Image": record.image, "Labels": record.labels, "Tty": record.tty,
-            "OpenStdin": record.open_stdin, "WorkingDir": process.get("cwd", "/"),
-            "User": process.get("user", {}), "StopSignal": record.stop_signal,
+            "Hostname": record.hostname,
+            "Env": process.get("env", []),
+            "Cmd": record.command,
+            "Image": record.image,
+            "Labels": record.labels,
+            "Tty": record.tty,
+            "OpenStdin": record.open_stdin,
+            "WorkingDir": process.get("cwd", "/"),
+            "User": process.get("user", {}),
+            "StopSignal": record.stop_signal,
             "StopTimeout": record.stop_timeout,
         },
         "HostConfig": {
-            "AutoRemove": record.auto_remove, "NetworkMode": record.network,
+            "AutoRemove": record.auto_remove,
+            "NetworkMode": record.network,
             "RestartPolicy": {"Name": record.restart[0], "MaximumRetryCount": record.restart[1]},
             "LogConfig": {"Type": record.log_driver, "Config": record.log_opts},
             "Resources": spec.get("linux", {}).get("resources", {}),
         },
         "Limits": engine.applied(record) if runs else [],
         "Spec": spec,
-    }  # fmt: skip
+    }
 
 
 def _inspect_image(engine: Engine, word: str) -> dict[str, Any]:
     image = engine.maker.images.resolve(word)
     names = engine.maker.images.names().get(image.id, [])
     return {
-        "Id": image.id, "RepoTags": names, "Digest": image.digest, "Created": image.created,
-        "Architecture": image.architecture, "Os": image.os, "Size": image.size,
-        "Config": image.config, "RootFS": {"Type": "layers", "Layers": image.diff_ids},
-    }  # fmt: skip
+        "Id": image.id,
+        "RepoTags": names,
+        "Digest": image.digest,
+        "Created": image.created,
+        "Architecture": image.architecture,
+        "Os": image.os,
+        "Size": image.size,
+        "Config": image.config,
+        "RootFS": {"Type": "layers", "Layers": image.diff_ids},
+    }
 
 
 def top(parsed: Parsed) -> int:
@@ -236,8 +272,9 @@ def _usage(engine: Engine, word: str, *, whole: bool) -> dict[str, str]:
     limit = memory.get("limit", 0)
     bound = output.size(limit) if 0 < limit < 2**60 else "unlimited"
     return {
-        "Container": output.short(record.id, whole=whole), "Name": record.name,
+        "Container": output.short(record.id, whole=whole),
+        "Name": record.name,
         "CPUSeconds": f"{data.get('cpu', {}).get('usage', {}).get('total', 0) / 1e9:.2f}",
         "MemUsage": f"{output.size(memory.get('usage', 0))} / {bound}",
         "PIDs": str(data.get("pids", {}).get("current", 0)),
-    }  # fmt: skip
+    }

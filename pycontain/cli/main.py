@@ -1,14 +1,13 @@
-"""The click command line, generated from the table: help, completion, mistakes, and the mounted groups.
+"""The click command line, made from the table: help, completion, mistakes, other groups.
 
-`entry` comes here when the fast parser leaves a command line alone. The commands hand their raw texts
-to `options.convert` like the fast parser does, so both mean the same.
+`entry` comes here when the fast parser leaves a command line alone. The commands hand their raw
+texts to `options.convert` like the fast parser does, so both mean the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -16,6 +15,9 @@ from click.core import ParameterSource
 from pycontain.cli import commands, options
 from pycontain.cli.fast import lookup
 from pycontain.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 GROUPS = {
     "bench": ("pycontain.cli.bench", "bench_group"),
@@ -209,7 +211,7 @@ def _parameter(option: options.Option) -> click.Option:
     return click.Option(names, **how)
 
 
-def _type(option: options.Option) -> click.ParamType:
+def _type(option: options.Option) -> click.ParamType[Any]:
     """Return click's type: text, but for completion the words of a choice and names of files."""
     if option.name in ("env-file", "label-file", "cidfile", "input"):
         return click.Path()

@@ -179,7 +179,7 @@ class Parsed:
 
 
 def convert(options: Sequence[Option], raw: Raw) -> tuple[dict[str, object], dict[str, str]]:
-    """Return (values, given) of raw texts by dest, each converted by its kind; UsageError otherwise."""
+    """Return (values, given) of raw texts by dest, converted by kind; raises UsageError."""
     result: dict[str, object] = {}
     given: dict[str, str] = {}
     for option in options:

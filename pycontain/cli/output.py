@@ -1,7 +1,8 @@
-"""What the commands print: lines, docker's tables, JSON, errors. Nothing reaches a terminal unescaped.
+"""What the commands print: lines, docker's tables, JSON, errors; everything is escaped.
 
 Text is collected and written at once, straight to the descriptor: the interpreter's text layer
-depends on the locale. Names, labels and commands come from outside, so cells are escaped by `quote`.
+depends on the locale. Names, labels and commands come from outside, so cells are escaped by
+`quote`.
 """
 
 from __future__ import annotations
@@ -110,10 +111,17 @@ def ago(seconds: float) -> str:
 
 
 _AGES = (
-    (1, 1, "Less than a second"), (2, 1, "1 second"), (60, 1, "{} seconds"), (120, 60, "About a minute"),
-    (3600, 60, "{} minutes"), (7200, 3600, "About an hour"), (172800, 3600, "{} hours"),
-    (1209600, 86400, "{} days"), (5184000, 604800, "{} weeks"), (63072000, 2592000, "{} months"),
-)  # fmt: skip
+    (1, 1, "Less than a second"),
+    (2, 1, "1 second"),
+    (60, 1, "{} seconds"),
+    (120, 60, "About a minute"),
+    (3600, 60, "{} minutes"),
+    (7200, 3600, "About an hour"),
+    (172800, 3600, "{} hours"),
+    (1209600, 86400, "{} days"),
+    (5184000, 604800, "{} weeks"),
+    (63072000, 2592000, "{} months"),
+)
 
 
 def age(timestamp: str) -> str:

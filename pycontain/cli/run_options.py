@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pycontain.cli.options import Option as O
+from pycontain.cli.options import Option
 
 LIMITS = (
-    O("memory", "m", "bytes", "BYTES", "memory limit, e.g. 64m"),
-    O(
+    Option("memory", "m", "bytes", "BYTES", "memory limit, e.g. 64m"),
+    Option(
         "memory-swap",
         "",
         "swap",
@@ -14,22 +14,24 @@ LIMITS = (
         "memory plus swap limit; -1 is no limit",
         default="twice the memory",
     ),
-    O("memory-reservation", "", "bytes", "BYTES", "soft memory limit"),
-    O("memory-swappiness", "", "natural", "0-100", "how readily the container's memory is swapped"),
-    O(
+    Option("memory-reservation", "", "bytes", "BYTES", "soft memory limit"),
+    Option(
+        "memory-swappiness", "", "natural", "0-100", "how readily the container's memory is swapped"
+    ),
+    Option(
         "oom-kill-disable",
         "",
         "flag",
         "",
         "stop instead of killing at the memory limit (cgroup v1)",
     ),
-    O("cpus", "", "cpus", "NUMBER", "number of CPUs, e.g. 0.5"),
-    O("cpu-quota", "", "int", "US", "CPU time per period in microseconds"),
-    O("cpu-period", "", "natural", "US", "length of the CPU period", default="100000"),
-    O("cpu-shares", "c", "natural", "WEIGHT", "relative CPU weight (2 to 262144)"),
-    O("cpuset-cpus", "", "cpulist", "LIST", "CPUs the container may use, e.g. 0-2,5"),
-    O("cpuset-mems", "", "cpulist", "LIST", "memory nodes the container may use"),
-    O(
+    Option("cpus", "", "cpus", "NUMBER", "number of CPUs, e.g. 0.5"),
+    Option("cpu-quota", "", "int", "US", "CPU time per period in microseconds"),
+    Option("cpu-period", "", "natural", "US", "length of the CPU period", default="100000"),
+    Option("cpu-shares", "c", "natural", "WEIGHT", "relative CPU weight (2 to 262144)"),
+    Option("cpuset-cpus", "", "cpulist", "LIST", "CPUs the container may use, e.g. 0-2,5"),
+    Option("cpuset-mems", "", "cpulist", "LIST", "memory nodes the container may use"),
+    Option(
         "pids-limit",
         "",
         "int",
@@ -37,8 +39,8 @@ LIMITS = (
         "most processes and threads; -1 or 0 is no limit",
         default="2048",
     ),
-    O("blkio-weight", "", "natural", "10-1000", "relative block I/O weight"),
-    O(
+    Option("blkio-weight", "", "natural", "10-1000", "relative block I/O weight"),
+    Option(
         "blkio-weight-device",
         "",
         "weight",
@@ -46,11 +48,17 @@ LIMITS = (
         "block I/O weight of one device",
         many=True,
     ),
-    O("device-read-bps", "", "rate", "DEV:BYTES", "read limit of a device per second", many=True),
-    O("device-write-bps", "", "rate", "DEV:BYTES", "write limit of a device per second", many=True),
-    O("device-read-iops", "", "operations", "DEV:N", "read operations per second", many=True),
-    O("device-write-iops", "", "operations", "DEV:N", "write operations per second", many=True),
-    O(
+    Option(
+        "device-read-bps", "", "rate", "DEV:BYTES", "read limit of a device per second", many=True
+    ),
+    Option(
+        "device-write-bps", "", "rate", "DEV:BYTES", "write limit of a device per second", many=True
+    ),
+    Option("device-read-iops", "", "operations", "DEV:N", "read operations per second", many=True),
+    Option(
+        "device-write-iops", "", "operations", "DEV:N", "write operations per second", many=True
+    ),
+    Option(
         "ulimit",
         "",
         "ulimit",
@@ -58,15 +66,15 @@ LIMITS = (
         "resource limit, e.g. nofile=1024:2048",
         many=True,
     ),
-    O("oom-score-adj", "", "int", "NUMBER", "bias of the kernel's OOM killer (-1000 to 1000)"),
-    O("shm-size", "", "bytes", "BYTES", "size of /dev/shm", default="64m"),
+    Option("oom-score-adj", "", "int", "NUMBER", "bias of the kernel's OOM killer (-1000 to 1000)"),
+    Option("shm-size", "", "bytes", "BYTES", "size of /dev/shm", default="64m"),
 )
 
 IDENTITY = (
-    O("name", "", "name", "NAME", "name of the container", default="two random words"),
-    O("hostname", "h", "hostname", "NAME", "host name inside", default="the short id"),
-    O("domainname", "", "hostname", "NAME", "NIS domain name inside"),
-    O(
+    Option("name", "", "name", "NAME", "name of the container", default="two random words"),
+    Option("hostname", "h", "hostname", "NAME", "host name inside", default="the short id"),
+    Option("domainname", "", "hostname", "NAME", "NIS domain name inside"),
+    Option(
         "user",
         "u",
         "user",
@@ -74,9 +82,9 @@ IDENTITY = (
         "user by name or id in the image",
         default="the image's",
     ),
-    O("group-add", "", "group", "GROUP", "further group of the process", many=True),
-    O("workdir", "w", "text", "DIR", "working directory inside"),
-    O(
+    Option("group-add", "", "group", "GROUP", "further group of the process", many=True),
+    Option("workdir", "w", "text", "DIR", "working directory inside"),
+    Option(
         "env",
         "e",
         "variable",
@@ -84,22 +92,30 @@ IDENTITY = (
         "environment variable; a bare NAME takes the caller's",
         many=True,
     ),
-    O("env-file", "", "text", "FILE", "file of environment variables", many=True),
-    O("label", "l", "pair", "KEY[=VALUE]", "label of the container", many=True),
-    O("label-file", "", "text", "FILE", "file of labels", many=True),
-    O("annotation", "", "setting", "KEY=VALUE", "annotation of config.json", many=True),
-    O("entrypoint", "", "text", "COMMAND", "replaces the image's entry point; empty removes it"),
-    O("init", "", "flag", "", "run a small init that reaps and forwards signals"),
-    O("umask", "", "umask", "OCTAL", "file mode mask of the process", default="0022", ours=True),
+    Option("env-file", "", "text", "FILE", "file of environment variables", many=True),
+    Option("label", "l", "pair", "KEY[=VALUE]", "label of the container", many=True),
+    Option("label-file", "", "text", "FILE", "file of labels", many=True),
+    Option("annotation", "", "setting", "KEY=VALUE", "annotation of config.json", many=True),
+    Option(
+        "entrypoint", "", "text", "COMMAND", "replaces the image's entry point; empty removes it"
+    ),
+    Option("init", "", "flag", "", "run a small init that reaps and forwards signals"),
+    Option(
+        "umask", "", "umask", "OCTAL", "file mode mask of the process", default="0022", ours=True
+    ),
 )
 
 FILES = (
-    O("volume", "v", "volume", "[SRC:]DST[:OPTS]", "bind a host path or a volume", many=True),
-    O("mount", "", "mount", "type=…,src=…,dst=…", "mount of type bind, volume or tmpfs", many=True),
-    O("tmpfs", "", "tmpfs", "DST[:OPTS]", "mount an empty tmpfs", many=True),
-    O("read-only", "", "flag", "", "the root file system is read-only"),
-    O("device", "", "device", "SRC[:DST][:rwm]", "device of the host to be seen inside", many=True),
-    O(
+    Option("volume", "v", "volume", "[SRC:]DST[:OPTS]", "bind a host path or a volume", many=True),
+    Option(
+        "mount", "", "mount", "type=…,src=…,dst=…", "mount of type bind, volume or tmpfs", many=True
+    ),
+    Option("tmpfs", "", "tmpfs", "DST[:OPTS]", "mount an empty tmpfs", many=True),
+    Option("read-only", "", "flag", "", "the root file system is read-only"),
+    Option(
+        "device", "", "device", "SRC[:DST][:rwm]", "device of the host to be seen inside", many=True
+    ),
+    Option(
         "device-cgroup-rule",
         "",
         "device-rule",
@@ -110,10 +126,10 @@ FILES = (
 )
 
 ISOLATION = (
-    O("pid", "", "text", "MODE", "process namespace: host, container:ID or ns:PATH"),
-    O("ipc", "", "text", "MODE", "IPC namespace: private, host, container:ID or ns:PATH"),
-    O("uts", "", "text", "MODE", "host name namespace: host or ns:PATH"),
-    O(
+    Option("pid", "", "text", "MODE", "process namespace: host, container:ID or ns:PATH"),
+    Option("ipc", "", "text", "MODE", "IPC namespace: private, host, container:ID or ns:PATH"),
+    Option("uts", "", "text", "MODE", "host name namespace: host or ns:PATH"),
+    Option(
         "network",
         "",
         "text",
@@ -122,9 +138,9 @@ ISOLATION = (
         aliases=("net",),
         default="none",
     ),
-    O("userns", "", "text", "MODE", "user namespace: host, auto or UID:GID:SIZE of the host"),
-    O("cgroupns", "", "text", "MODE", "cgroup namespace: private or host", default="private"),
-    O(
+    Option("userns", "", "text", "MODE", "user namespace: host, auto or UID:GID:SIZE of the host"),
+    Option("cgroupns", "", "text", "MODE", "cgroup namespace: private or host", default="private"),
+    Option(
         "time-offset",
         "",
         "offset",
@@ -133,16 +149,16 @@ ISOLATION = (
         many=True,
         ours=True,
     ),
-    O("cap-add", "", "capability", "CAP", "add a capability; ALL for every one", many=True),
-    O("cap-drop", "", "capability", "CAP", "drop a capability; ALL for every one", many=True),
-    O(
+    Option("cap-add", "", "capability", "CAP", "add a capability; ALL for every one", many=True),
+    Option("cap-drop", "", "capability", "CAP", "drop a capability; ALL for every one", many=True),
+    Option(
         "privileged",
         "",
         "flag",
         "",
         "every capability and device, no filter: no isolation from root",
     ),
-    O(
+    Option(
         "security-opt",
         "",
         "text",
@@ -150,7 +166,7 @@ ISOLATION = (
         "no-new-privileges[=BOOL], seccomp=FILE|unconfined, apparmor=, label=",
         many=True,
     ),
-    O(
+    Option(
         "sysctl",
         "",
         "setting",
@@ -158,7 +174,7 @@ ISOLATION = (
         "kernel parameter of the container's namespaces",
         many=True,
     ),
-    O(
+    Option(
         "cgroup-parent",
         "",
         "text",
@@ -166,11 +182,11 @@ ISOLATION = (
         "parent of the container's cgroup",
         default="/pycontain",
     ),
-    O("cgroup-manager", "", "manager", "MANAGER", "cgroupfs, systemd or disabled", ours=True),
-    O("add-host", "", "host", "NAME:IP", "line of /etc/hosts", many=True),
-    O("dns", "", "address", "IP", "name server of /etc/resolv.conf", many=True),
-    O("dns-search", "", "text", "DOMAIN", "search domain of /etc/resolv.conf", many=True),
-    O(
+    Option("cgroup-manager", "", "manager", "MANAGER", "cgroupfs, systemd or disabled", ours=True),
+    Option("add-host", "", "host", "NAME:IP", "line of /etc/hosts", many=True),
+    Option("dns", "", "address", "IP", "name server of /etc/resolv.conf", many=True),
+    Option("dns-search", "", "text", "DOMAIN", "search domain of /etc/resolv.conf", many=True),
+    Option(
         "dns-option",
         "",
         "text",
@@ -179,18 +195,18 @@ ISOLATION = (
         many=True,
         aliases=("dns-opt",),
     ),
-    O("publish", "p", "text", "[IP:]PORT:PORT", "not yet: needs a bridge network", many=True),
-    O("publish-all", "P", "flag", "", "not yet: needs a bridge network"),
-    O("expose", "", "text", "PORT", "documents a port; changes nothing", many=True),
-    O("ip", "", "text", "IP", "not yet: needs a bridge network"),
+    Option("publish", "p", "text", "[IP:]PORT:PORT", "not yet: needs a bridge network", many=True),
+    Option("publish-all", "P", "flag", "", "not yet: needs a bridge network"),
+    Option("expose", "", "text", "PORT", "documents a port; changes nothing", many=True),
+    Option("ip", "", "text", "IP", "not yet: needs a bridge network"),
 )
 
 TERMINAL = (
-    O("interactive", "i", "flag", "", "connect standard input"),
-    O("tty", "t", "flag", "", "give the container a terminal"),
-    O("sig-proxy", "", "flag", "", "forward signals to the container", default="true"),
-    O("rm", "", "flag", "", "remove the container when it ends"),
-    O(
+    Option("interactive", "i", "flag", "", "connect standard input"),
+    Option("tty", "t", "flag", "", "give the container a terminal"),
+    Option("sig-proxy", "", "flag", "", "forward signals to the container", default="true"),
+    Option("rm", "", "flag", "", "remove the container when it ends"),
+    Option(
         "stop-signal",
         "",
         "signal",
@@ -198,7 +214,7 @@ TERMINAL = (
         "signal that stop sends",
         default="the image's, or TERM",
     ),
-    O(
+    Option(
         "stop-timeout",
         "",
         "natural",
@@ -206,7 +222,7 @@ TERMINAL = (
         "how long stop waits before it kills",
         default="10",
     ),
-    O(
+    Option(
         "restart",
         "",
         "restart",
@@ -214,16 +230,20 @@ TERMINAL = (
         "no, always, unless-stopped or on-failure[:N]",
         default="no",
     ),
-    O("cidfile", "", "text", "FILE", "write the container's id to FILE"),
-    O("log-driver", "", "driver", "DRIVER", "json-file or none", default="json-file"),
-    O("log-opt", "", "setting", "KEY=VALUE", "max-size or max-file of the log", many=True),
-    O("pull", "", "text", "POLICY", "accepted; images are loaded, never pulled", default="never"),
-    O("platform", "", "platform", "OS/ARCH", "platform of the image", default="this machine's"),
-    O("quiet", "q", "flag", "", "accepted; there is no pull output"),
+    Option("cidfile", "", "text", "FILE", "write the container's id to FILE"),
+    Option("log-driver", "", "driver", "DRIVER", "json-file or none", default="json-file"),
+    Option("log-opt", "", "setting", "KEY=VALUE", "max-size or max-file of the log", many=True),
+    Option(
+        "pull", "", "text", "POLICY", "accepted; images are loaded, never pulled", default="never"
+    ),
+    Option(
+        "platform", "", "platform", "OS/ARCH", "platform of the image", default="this machine's"
+    ),
+    Option("quiet", "q", "flag", "", "accepted; there is no pull output"),
 )
 
 INSIGHT = (
-    O(
+    Option(
         "explain",
         "",
         "flag",
@@ -231,7 +251,7 @@ INSIGHT = (
         "print the plan and where each part comes from; run nothing",
         ours=True,
     ),
-    O(
+    Option(
         "timeline",
         "",
         "flag",
@@ -239,7 +259,7 @@ INSIGHT = (
         "after the run, print each phase and system call with its time",
         ours=True,
     ),
-    O(
+    Option(
         "format",
         "",
         "format",
@@ -248,7 +268,7 @@ INSIGHT = (
         default="table",
         ours=True,
     ),
-    O(
+    Option(
         "runtime",
         "",
         "text",
@@ -262,6 +282,6 @@ CREATE = (*LIMITS, *IDENTITY, *FILES, *ISOLATION, *TERMINAL, *INSIGHT)
 
 RUN = (
     *CREATE,
-    O("detach", "d", "flag", "", "run in the background and print the id"),
-    O("detach-keys", "", "text", "KEYS", "accepted; detaching by keys is off"),
+    Option("detach", "d", "flag", "", "run in the background and print the id"),
+    Option("detach-keys", "", "text", "KEYS", "accepted; detaching by keys is off"),
 )

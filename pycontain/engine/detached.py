@@ -20,6 +20,7 @@ from pycontain.runtime.foreground import Foreground
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from pycontain.engine.draft import Draft
     from pycontain.engine.engine import Engine, Outcome
@@ -112,8 +113,8 @@ def _launch_and_stay(engine: Engine, draft: Draft, told: int, started_before: bo
 def _told(answer: bytes) -> PycontainError:
     if not answer:
         return PycontainError("the monitor died before the container ran")
-    message, hint, status = codec.loads(answer, "answer of the monitor")  # type: ignore[misc]
-    return ToldError(str(message), str(hint), int(status))
+    fields: Any = codec.loads(answer, "answer of the monitor")
+    return ToldError(str(fields[0]), str(fields[1]), int(fields[2]))
 
 
 def _read_all(fd: int) -> bytes:

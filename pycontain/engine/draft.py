@@ -1,4 +1,4 @@
-"""A container made from an image, ready to start: id, name, directory, writable layer, Spec, record.
+"""A container made from an image, ready to start: name, directory, layer, Spec, record.
 
 Everything it makes is undone in reverse when a later step fails. Until the record is written the
 container is half made: its lock file names it, so a kill at any moment is undone by the next
@@ -195,7 +195,7 @@ class Maker:
 
         wanted += volumes.image_volumes(declared, {mount.destination for mount in wanted})
         made: list[str] = []
-        self._undo.append(lambda: [volumes.remove(self.store.root, name) for name in made])
+        self._undo.append(lambda: volumes.remove_all(self.store.root, made))
         mounts, empty = volumes.resolve(self.store.root, wanted, made)
         record.volumes = made
         record.mounts = volumes.listing(mounts)
@@ -231,7 +231,8 @@ class Maker:
             try:
                 step()
             except (OSError, PycontainError):
-                # The error on its way to the caller is the cause; what is left, `reconcile` removes.
+                # The error on its way to the caller is the cause; what is left, `reconcile`
+                # removes.
                 continue
 
 

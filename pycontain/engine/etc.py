@@ -1,7 +1,7 @@
 """/etc/hosts, /etc/hostname and /etc/resolv.conf of a container: made here, bound over the image's.
 
-They are files of the container's directory, so nothing is written into an image or through one of its
-links. The texts come from validated names and addresses only.
+They are files of the container's directory, so nothing is written into an image or through one of
+its links. The texts come from validated names and addresses only.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def places(directory: str) -> list[tuple[str, str]]:
 
 
 def hosts(hostname: str, options: RunOptions, *, host_network: bool) -> str:
-    """Return the text of /etc/hosts; with the host's network it is the host's and what was added."""
+    """Return /etc/hosts; with the host's network it is the host's and what was added."""
     added = "".join(f"{address}\t{name}\n" for name, address in options.add_host)
     if host_network:
         return _host_file("/etc/hosts", _LOCAL) + added

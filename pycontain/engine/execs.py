@@ -1,7 +1,7 @@
 """A further process in a running container: `exec`.
 
-Its environment, user and capabilities come from the container's own Spec; user names are looked up in
-the container's root, reached through /proc/PID/root with openat2(2) so that no link leads out.
+Its environment, user and capabilities come from the container's own Spec; user names are looked up
+in the container's root, reached through /proc/PID/root with openat2(2) so that no link leads out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ INSIDE = c.RESOLVE_IN_ROOT | c.RESOLVE_NO_MAGICLINKS
 def run(engine: Engine, word: str, command: Sequence[str], wanted: Mapping[str, Any]) -> int:
     """Run a command in a running container; return its exit status (0 at once when detached).
 
-    `wanted` are the options of `exec` by dest: env, user, workdir, tty, interactive, detach, privileged.
+    `wanted` are the options of `exec` by dest: env, user, workdir, tty, interactive, detach,
+    privileged.
     """
     _, container = engine.running(word)
     process = build(container, command, wanted)
@@ -45,7 +46,7 @@ def run(engine: Engine, word: str, command: Sequence[str], wanted: Mapping[str, 
 
 def build(container: Container, command: Sequence[str], wanted: Mapping[str, Any]) -> Process:
     """Return the process object for a command."""
-    process: Process = {**container.config()["process"]}  # type: ignore[typeddict-item]
+    process: Process = {**container.config()["process"]}
     process["args"] = list(command)
     process["terminal"] = bool(wanted.get("tty"))
     process.pop("consoleSize", None)

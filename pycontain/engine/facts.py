@@ -34,9 +34,12 @@ def namespaces(options: RunOptions, pid_of: PidOf) -> tuple[dict[str, str], dict
     found = {"mount": ""}
     joins: dict[str, str] = {}
     modes = {
-        "pid": options.pid, "ipc": options.ipc, "uts": options.uts,
-        "network": options.network, "cgroup": options.cgroupns,
-    }  # fmt: skip
+        "pid": options.pid,
+        "ipc": options.ipc,
+        "uts": options.uts,
+        "network": options.network,
+        "cgroup": options.cgroupns,
+    }
     for kind, mode in modes.items():
         if mode == "host":
             continue
@@ -95,15 +98,35 @@ def _device(source: str, destination: str) -> OciDevice:
         raise UsageError(f"--device {quote(source)}: not a device")
     number = status.st_rdev
     return {
-        "path": destination, "type": kind, "major": posix.major(number), "minor": posix.minor(number),
-        "fileMode": status.st_mode & 0o777, "uid": status.st_uid, "gid": status.st_gid,
-    }  # fmt: skip
+        "path": destination,
+        "type": kind,
+        "major": posix.major(number),
+        "minor": posix.minor(number),
+        "fileMode": status.st_mode & 0o777,
+        "uid": status.st_uid,
+        "gid": status.st_gid,
+    }
 
 
 def host_devices(top: str = "/dev") -> list[OciDevice]:
     """Return every device node of the host but those a container has of its own."""
-    own = {"/dev/" + name for name in
-           ["console", "ptmx", "tty", "null", "zero", "full", "random", "urandom", "fd", "stdin", "stdout", "stderr"]}  # fmt: skip
+    own = {
+        "/dev/" + name
+        for name in [
+            "console",
+            "ptmx",
+            "tty",
+            "null",
+            "zero",
+            "full",
+            "random",
+            "urandom",
+            "fd",
+            "stdin",
+            "stdout",
+            "stderr",
+        ]
+    }
     found: list[OciDevice] = []
     for entry in posix.scandir(top):
         path = f"{top}/{entry.name}"
@@ -119,9 +142,12 @@ def host_devices(top: str = "/dev") -> list[OciDevice]:
 def block_devices(options: RunOptions) -> Mapping[str, tuple[int, int]]:
     """Return the numbers of each block device an I/O limit names."""
     rows = (
-        *options.device_read_bps, *options.device_write_bps, *options.device_read_iops,
-        *options.device_write_iops, *options.blkio_weight_device,
-    )  # fmt: skip
+        *options.device_read_bps,
+        *options.device_write_bps,
+        *options.device_read_iops,
+        *options.device_write_iops,
+        *options.blkio_weight_device,
+    )
     found = {}
     for path, _ in rows:
         device = _device(path, path)

@@ -1,25 +1,26 @@
 """A new volume starts with what the image has at its destination, as docker's do.
 
-Read from the unpacked layers through `lookup`, where every link ends at the image's root; written into
-a directory that nobody else uses yet. Cold: only a container with new volumes comes here.
+Read from the unpacked layers through `lookup`, where every link ends at the image's root; written
+into a directory that nobody else uses yet. Cold: only a container with new volumes comes here.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
 
 from pycontain.engine.lookup import Layers
 from pycontain.errors import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pycontain.engine.lookup import Place
 
 
 def fill(layers: Sequence[str], empty: Sequence[tuple[str, str]]) -> None:
-    """Copy the image's files into each (volume directory, destination); a missing one stays empty."""
+    """Copy the image's files into each (volume directory, destination), if it has them."""
     if not empty:
         return
     view = Layers(layers)

@@ -1,7 +1,7 @@
 """`--runtime PATH`: the bundle handed to another OCI runtime (runc, crun), and taken back.
 
-The bundle is the one our own runtime would be given; only the root file system is mounted here, in the
-host's namespace, since no other runtime knows our mounts. Undone in reverse.
+The bundle is the one our own runtime would be given; only the root file system is mounted here, in
+the host's namespace, since no other runtime knows our mounts. Undone in reverse.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
 
 from pycontain.engine import removal
 from pycontain.engine.engine import Engine, Outcome, exit_of
 from pycontain.errors import KernelError, NotFoundError, UsageError
 from pycontain.oci import codec
-from pycontain.spec.options import RunOptions
 from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pycontain.engine.draft import Draft
+    from pycontain.spec.options import RunOptions
 
 MNT_DETACH = 2
 _FORWARDED = (

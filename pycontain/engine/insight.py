@@ -1,7 +1,7 @@
 """`--explain` and `--timeline`: the plan of a container with its origins, and what each part took.
 
-Explaining makes the container like a run does, writes its plan, and removes it again without a process
-having started. A timeline is one run with marks of the parent and of every op on one clock.
+Explaining makes the container like a run does, writes its plan, and removes it again without a
+process having started. A timeline is one run with marks of the parent and of every op on one clock.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def origin_of(origins: Mapping[str, str], path: str) -> str:
 
 
 class Timeline:
-    """One run: `marks` are (phase, end in ns), `ops` (step, call, end in ns), on CLOCK_MONOTONIC."""
+    """One run: `marks` (phase, end) and `ops` (step, call, end), ns of CLOCK_MONOTONIC."""
 
     __slots__ = ("marks", "ops", "started")
 

@@ -1,9 +1,9 @@
-"""The log of a detached container: docker's json-file, one JSON object a line.
+r"""The log of a detached container: docker's json-file, one JSON object a line.
 
-    {"log":"text\\n","stream":"stdout","time":"2026-01-02T03:04:05.000000000Z"}
+    {"log":"text\n","stream":"stdout","time":"2026-01-02T03:04:05.000000000Z"}
 
-Written by the monitor, read by `logs`. With `max-size` the file is renamed to log.json.1 … and begun
-again, `max-file` of them are kept. Text that is not UTF-8 is kept by escaping its bytes.
+Written by the monitor, read by `logs`. With `max-size` the file is renamed to log.json.1 … and
+begun again, `max-file` of them are kept. Text that is not UTF-8 is kept by escaping its bytes.
 """
 
 from __future__ import annotations

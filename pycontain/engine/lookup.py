@@ -1,8 +1,8 @@
 """Files of an image, read from its unpacked layers without mounting anything.
 
 Overlay's rules by hand: the top layer that has a name wins, a character device 0:0 hides what is
-below, an opaque directory too, and directories merge. Symbolic links are expanded here and end at the
-image's root, so no image can make us read a file of the host. Sources: path_resolution(7),
+below, an opaque directory too, and directories merge. Symbolic links are expanded here and end at
+the image's root, so no image can make us read a file of the host. Sources: path_resolution(7),
 Documentation/filesystems/overlayfs.rst. Hot path: a run reads /etc/passwd and /etc/group.
 """
 
@@ -123,7 +123,7 @@ class Layers:
         return path, [layer for layer in place[1] if self._lstat(path, layer) is not None]
 
     def _step(self, here: Place, name: str) -> Place | str | None:
-        """Return the place of `name` in `here`, the target if it is a link, None if there is none."""
+        """Return the place of `name` in `here`, its target if it is a link, or None."""
         path = f"{here[0]}/{name}" if here[0] else name
         merged: list[int] = []
         for layer in here[1]:

@@ -1,8 +1,8 @@
 """What stays with a detached container: its output to the log, its end to the record, its restarts.
 
 `launch` starts init as a child of this process, its output in pipes (or a terminal). `stay` pumps
-until init ends, in the static C monitor where it is built (45 kB, execs back into `resume` below) and in
-this process otherwise. Then the end is recorded and the restart policy applied.
+until init ends, in the static C monitor where it is built (45 kB, execs back into `resume` below)
+and in this process otherwise. Then the end is recorded and the restart policy applied.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def relaunch(engine: Engine, ended: Ended) -> tuple[Draft, Watch] | None:
 
 
 def _become_native(engine: Engine, draft: Draft, watch: Watch, restarts: int) -> None:
-    """Become the static monitor, which execs into `resume` at the end; return where there is none."""
+    """Become the static monitor, which execs into `resume`; return where there is none."""
     program = HERE + "/native/bin/monitor"
     argv = [program, "--pid", str(watch.container.pid), "--pidfd", str(watch.pidfd)]
     for fd, name in watch.streams.items():
@@ -241,7 +241,7 @@ def pump(watch: Watch, log: Log) -> int:
 
 
 def _end(engine: Engine, ended: Ended, started: float) -> bool:
-    """Clear up and record how it ended; return whether it is to run again (the lock is kept then)."""
+    """Clear up, record the end; return whether to run it again (the lock is kept then)."""
     record, outcome = ended.record, Outcome(ended.status)
     if outcome.status:
         outcome.oom, outcome.limit, outcome.peak = ended.container.cgroup.oom()

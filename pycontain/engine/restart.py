@@ -1,4 +1,4 @@
-"""An existing container, ready to run again: its files are as it left them, its Spec as it was made.
+"""An existing container, ready to run again: files as it left them, Spec as it was made.
 
 Only what belongs to the moment is looked up anew: the namespaces of other containers it shares.
 """
@@ -9,13 +9,12 @@ import posix
 
 from pycontain.engine import removal
 from pycontain.engine.draft import Draft
-from pycontain.engine.store import Lock
 from pycontain.errors import ConflictError, NotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontain.engine.engine import Engine
-    from pycontain.engine.store import Record
+    from pycontain.engine.store import Lock, Record
     from pycontain.oci.runtime import Spec
 
 NAMESPACE_FILES = {"network": "net"}

@@ -6,9 +6,10 @@
                             its name, so what a crash left can be undone
     STATE/containers/ID     the OCI runtime's state
 
-A directory without record.json is half made. Whether a container runs is never stored: it is derived
-from the runtime's state. A lock that nobody holds belongs to a process that died; `reconcile`
-undoes what it left. Locks live on a tmpfs: after a reboot there are none, and nothing runs.
+A directory without record.json is half made. Whether a container runs is never stored: it is
+derived from the runtime's state. A lock that nobody holds belongs to a process that died;
+`reconcile` undoes what it left. Locks live on a tmpfs: after a reboot there are none, and nothing
+runs.
 """
 
 from __future__ import annotations
@@ -38,10 +39,30 @@ class Record:
     """
 
     __slots__ = (
-        "auto_remove", "cgroup_manager", "chain_ids", "command", "created", "hostname", "id", "image",
-        "image_id", "joins", "labels", "log_driver", "log_opts", "mounts", "name", "network",
-        "open_stdin", "restart", "rootfs_mounts", "stop_signal", "stop_timeout", "tty", "volumes",
-    )  # fmt: skip
+        "auto_remove",
+        "cgroup_manager",
+        "chain_ids",
+        "command",
+        "created",
+        "hostname",
+        "id",
+        "image",
+        "image_id",
+        "joins",
+        "labels",
+        "log_driver",
+        "log_opts",
+        "mounts",
+        "name",
+        "network",
+        "open_stdin",
+        "restart",
+        "rootfs_mounts",
+        "stop_signal",
+        "stop_timeout",
+        "tty",
+        "volumes",
+    )
 
     def __init__(self, identity: str, name: str) -> None:
         self.id = identity
@@ -98,7 +119,7 @@ class Lock:
         self.fd = fd
 
     def release(self, *, keep_file: bool = False) -> None:
-        """Give the container up; its lock file goes first, so nobody locks a file without a name."""
+        """Give the container up; the file goes first, so nobody locks one without a name."""
         if self.fd < 0:
             return
         if not keep_file:
@@ -220,7 +241,8 @@ class Store:
             path.rpartition("/")[0], posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
         )
         try:
-            # Two makers may see the same stale name: the second must not remove the first's new one.
+            # Two makers may see the same stale name: the second must not remove the first's new
+            # one.
             fcntl.flock(guard, fcntl.LOCK_EX)
             holder = self._holder(path)
             if holder and (self.exists(holder) or self.is_locked(holder)):
@@ -280,7 +302,7 @@ class Store:
         return record
 
     def load_exit(self, identity: str) -> Exit | None:
-        """Return how the container last ended, None when it never ran or runs for the first time."""
+        """Return how the container last ended, None when it never did."""
         document = self._read(identity, "exit.json")
         if document is None:
             return None
@@ -364,7 +386,7 @@ def new_id() -> str:
 
 
 def make_directories(path: str) -> None:
-    """Make a directory and its parents, each for its owner alone; existing ones stay as they are."""
+    """Make a directory and its parents, for their owner alone; existing ones stay."""
     for end in [at for at, letter in enumerate(path) if letter == "/" and at] + [len(path)]:
         try:
             posix.mkdir(path[:end], 0o700)

@@ -82,11 +82,8 @@ def _user(
 
 
 def _groups(read: Reader) -> list[tuple[str, int, list[str]]]:
-    found = []
-    for row in _lines(read, "/etc/group"):
-        if len(row) >= 4 and (number := _number(row[2])) >= 0:
-            found.append((row[0], number, row[3].split(",")))
-    return found
+    rows = [row for row in _lines(read, "/etc/group") if len(row) >= 4 and _number(row[2]) >= 0]
+    return [(row[0], _number(row[2]), row[3].split(",")) for row in rows]
 
 
 def _group(

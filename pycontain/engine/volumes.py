@@ -84,6 +84,12 @@ def remove(data_root: str, name: str) -> None:
         raise KernelError("remove volume", name, error) from None
 
 
+def remove_all(data_root: str, names: list[str]) -> None:
+    """Remove several volumes."""
+    for name in names:
+        remove(data_root, name)
+
+
 def image_volumes(volumes: object, taken: set[str]) -> list[Mount]:
     """Return a mount for each volume the image declares and no option covers."""
     from pycontain.errors import InvalidError

@@ -1,8 +1,8 @@
 """Options, image configuration and facts in; Spec (OCI config.json) out. Pure.
 
-Also returns where each part comes from, by its path in config.json: `--explain` joins it with the plan.
-A path stands for everything below it. The parts are in process.py, resources.py; the constants in
-defaults.py.
+Also returns where each part comes from, by its path in config.json: `--explain` joins it with the
+plan. A path stands for everything below it. The parts are in process.py, resources.py; the
+constants in defaults.py.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def standard_mounts(options: RunOptions, host: Host) -> list[Mount]:
     own = host.namespaces
     found = [defaults.PROC if "pid" in own else _bound("/proc"), defaults.DEV]
     found.append(_rootless_pts(host))
-    # A user namespace may mount sysfs only with a network namespace of its own (user_namespaces(7)).
+    # A user namespace may mount sysfs only with a network namespace of its own
+    # (user_namespaces(7)).
     found.append(defaults.SYSFS if "network" in own or not host.uid_maps else _bound("/sys", "ro"))
     if options.privileged:
         found[-1] = _without(found[-1], "ro")
@@ -95,7 +96,7 @@ def _rootless_pts(host: Host) -> Mount:
 
 
 def _without(mount: Mount, option: str) -> Mount:
-    changed: Mount = {**mount}  # type: ignore[typeddict-item]
+    changed: Mount = {**mount}
     changed["options"] = [word for word in mount["options"] if word != option]
     return changed
 

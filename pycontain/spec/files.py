@@ -93,8 +93,8 @@ class Mount:
     source       host path (bind), volume name or "" for an anonymous one (volume), "" (tmpfs)
     destination  absolute, cleaned
     options      options of mount(8) beyond the kind's defaults ("ro", "rslave", "size=1048576")
-    create       a missing bind source is made as a directory (docker's rule for -v, not for --mount)
-    copy         a new volume starts with what the image has at the destination
+    create       a missing bind source is made as a directory (docker's rule for -v, not for
+    --mount) copy         a new volume starts with what the image has at the destination
     origin       the option it comes from
     """
 
@@ -201,8 +201,12 @@ def mount(text: str, what: str) -> Mount:
 
 
 MOUNT_KEYS = {
-    "src": "source", "dst": "destination", "target": "destination", "ro": "readonly", "rw": "readwrite",
-}  # fmt: skip
+    "src": "source",
+    "dst": "destination",
+    "target": "destination",
+    "ro": "readonly",
+    "rw": "readwrite",
+}
 MOUNT_KINDS = {
     "bind": frozenset(["source", "bind-propagation", "bind-nonrecursive", "consistency"]),
     "volume": frozenset(["source", "volume-nocopy"]),

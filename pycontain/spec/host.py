@@ -44,10 +44,24 @@ class Host:
     """
 
     __slots__ = (
-        "block_devices", "caller", "capabilities", "cgroups_path", "delegated", "devices", "files",
-        "gid_maps", "hard_limits", "id", "identity", "init", "mounts", "namespaces", "rootfs", "seccomp",
+        "block_devices",
+        "caller",
+        "capabilities",
+        "cgroups_path",
+        "delegated",
+        "devices",
+        "files",
+        "gid_maps",
+        "hard_limits",
+        "id",
+        "identity",
+        "init",
+        "mounts",
+        "namespaces",
+        "rootfs",
+        "seccomp",
         "uid_maps",
-    )  # fmt: skip
+    )
 
     def __init__(self, id: str, rootfs: str, identity: Identity) -> None:
         self.id = id

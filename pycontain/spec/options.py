@@ -1,7 +1,7 @@
 """What `run` and `create` were asked for, as typed values; None or empty is "not given".
 
-The command line fills it from its table of options, the Python API from keyword arguments. Values are
-parsed already (see values.py and files.py); nothing here knows texts, images or the host.
+The command line fills it from its table of options, the Python API from keyword arguments. Values
+are parsed already (see values.py and files.py); nothing here knows texts, images or the host.
 """
 
 from __future__ import annotations

@@ -60,8 +60,9 @@ def build(
 def arguments(
     options: RunOptions, image: Mapping[str, Any], command: Sequence[str]
 ) -> tuple[list[str], str]:
-    """Return argv and where it comes from; an entry point given on the command line drops the
-    image's command, as docker.
+    """Return argv and where it comes from.
+
+    An entry point given on the command line drops the image's command, as docker.
     """
     if options.entrypoint is None:
         head = list(image.get("Entrypoint") or [])
@@ -81,7 +82,7 @@ def arguments(
 
 
 def environment(options: RunOptions, image: Mapping[str, Any], host: Host) -> list[str]:
-    """Return the environment: image, then HOSTNAME, TERM and HOME, then --env; the last one counts."""
+    """Return the environment: ours, the image's, --env; the last one counts."""
     found: dict[str, str] = {}
     base = [defaults.PATH, *(["TERM=xterm"] if options.tty else [])]
     if options.hostname or host.id:
@@ -130,19 +131,29 @@ def capabilities(options: RunOptions, host: Host, origins: dict[str, str]) -> Ca
     base = list(host.capabilities) if options.privileged else list(defaults.CAPABILITIES)
     bounding = capability_set(base, options.cap_add, options.cap_drop, host.capabilities)
     if host.identity.uid == 0:
-        return {"bounding": bounding, "permitted": bounding, "effective": bounding,
-                "inheritable": [], "ambient": []}  # fmt: skip
+        return {
+            "bounding": bounding,
+            "permitted": bounding,
+            "effective": bounding,
+            "inheritable": [],
+            "ambient": [],
+        }
     added = [name for name in bounding if name in options.cap_add or "ALL" in options.cap_add]
     # Without no_new_privs a setuid program may still need what the bounding set holds.
     kept = added if no_new_privileges(options) else bounding
-    return {"bounding": kept, "permitted": added, "effective": added,
-            "inheritable": added, "ambient": added}  # fmt: skip
+    return {
+        "bounding": kept,
+        "permitted": added,
+        "effective": added,
+        "inheritable": added,
+        "ambient": added,
+    }
 
 
 def capability_set(
     base: list[str], add: Sequence[str], drop: Sequence[str], known: Sequence[str]
 ) -> list[str]:
-    """Return `base` changed by docker's rules: ALL first, then the single names; drop has the last word.
+    """Return `base` changed by docker's rules: ALL first, then names; drop has the last word.
 
     Raises UsageError for a name the kernel does not know.
     """
@@ -158,7 +169,7 @@ def capability_set(
 
 
 def rlimits(options: RunOptions, host: Host) -> list[Rlimit]:
-    """Return the resource limits asked for; raising one beyond the caller's hard limit is root's."""
+    """Return the resource limits that were asked for."""
     return [
         {"type": "RLIMIT_" + name.upper(), "soft": soft, "hard": hard}
         for name, soft, hard in options.ulimit
@@ -169,9 +180,8 @@ def security(options: RunOptions) -> dict[str, str]:
     """Return --security-opt as a dict; raises UsageError for what is not known."""
     found: dict[str, str] = {}
     for item in options.security_opt:
-        key = next((key for key in _SECURITY if item == key or (item[len(key) : len(key) + 1] in ("=", ":")
-                    and item.startswith(key))), "")  # fmt: skip
-        if not key:
+        key = item.partition("=")[0].partition(":")[0]
+        if key not in _SECURITY:
             raise UsageError(f"--security-opt {item}: expected one of " + " ".join(_SECURITY))
         found[key] = item[len(key) + 1 :]
     return found

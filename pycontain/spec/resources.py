@@ -1,7 +1,7 @@
 """Limits: options in, `linux.resources` out. Pure.
 
-Docker's rules for what follows from what: swap is twice the memory unless said, `--cpus` is a quota of
-the period, the process limit has a default. Zero is "no limit" where docker says so.
+Docker's rules for what follows from what: swap is twice the memory unless said, `--cpus` is a
+quota of the period, the process limit has a default. Zero is "no limit" where docker says so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BASE = "linux.resources."
 
 
 def build(options: RunOptions, host: Host, origins: dict[str, str]) -> Resources:
-    """Return the limits; `origins` learns where each comes from. Raises UsageError on a conflict."""
+    """Return the limits; `origins` learns where they come from. Raises UsageError."""
     parts: dict[str, Any] = {
         "memory": _memory(options),
         "cpu": _cpu(options),
@@ -44,15 +44,23 @@ def build(options: RunOptions, host: Host, origins: dict[str, str]) -> Resources
 
 
 PLACES = {
-    "memory": "memory.limit", "memory_swap": "memory.swap", "memory_reservation": "memory.reservation",
-    "memory_swappiness": "memory.swappiness", "oom_kill_disable": "memory.disableOOMKiller",
-    "cpus": "cpu.quota", "cpu_quota": "cpu.quota", "cpu_period": "cpu.period", "cpu_shares": "cpu.shares",
-    "cpuset_cpus": "cpu.cpus", "cpuset_mems": "cpu.mems", "blkio_weight": "blockIO.weight",
+    "memory": "memory.limit",
+    "memory_swap": "memory.swap",
+    "memory_reservation": "memory.reservation",
+    "memory_swappiness": "memory.swappiness",
+    "oom_kill_disable": "memory.disableOOMKiller",
+    "cpus": "cpu.quota",
+    "cpu_quota": "cpu.quota",
+    "cpu_period": "cpu.period",
+    "cpu_shares": "cpu.shares",
+    "cpuset_cpus": "cpu.cpus",
+    "cpuset_mems": "cpu.mems",
+    "blkio_weight": "blockIO.weight",
     "device_read_bps": "blockIO.throttleReadBpsDevice",
     "device_write_bps": "blockIO.throttleWriteBpsDevice",
     "device_read_iops": "blockIO.throttleReadIOPSDevice",
     "device_write_iops": "blockIO.throttleWriteIOPSDevice",
-}  # fmt: skip
+}
 """Where each limit stands under linux.resources."""
 
 

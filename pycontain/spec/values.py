@@ -1,8 +1,8 @@
 """Texts from the command line to typed values: each parser takes `(text, what)` and is strict.
 
-`what` names the place for messages ("--memory"). Numbers are ASCII digits only: `int()` takes signs,
-blanks, underscores and foreign digits, and a user id that wraps or is misread is root. Nothing here
-touches the file system; units stand in the names of what is returned.
+`what` names the place for messages ("--memory"). Numbers are ASCII digits only: `int()` takes
+signs, blanks, underscores and foreign digits, and a user id that wraps or is misread is root.
+Nothing here touches the file system; units stand in the names of what is returned.
 """
 
 from __future__ import annotations
