@@ -37,6 +37,10 @@ _SOL_SOCKET = (1).to_bytes(4, "little")
 _SCM_RIGHTS = (1).to_bytes(4, "little")
 
 
+MANY_MOUNTS = 100
+"""From here on descriptors are closed one by one: a process may have 1024 (RLIMIT_NOFILE)."""
+
+
 class Inputs:
     """What a plan is written from besides the Spec: descriptors and facts the parent gathered.
 
@@ -93,8 +97,9 @@ class Draft:
     """
 
     __slots__ = (
-        "_cwd", "_hows", "dev", "dev_fresh", "inputs", "keep", "label_proc", "oom_fd", "proc",
-        "proc_flags", "process", "program", "root", "spec", "stub", "sys", "sys_flags", "time_fd",
+        "_cwd", "_hows", "_thrifty", "dev", "dev_fresh", "inputs", "keep", "label_proc", "oom_fd",
+        "proc", "proc_flags", "process", "program", "root", "spec", "stub", "sys", "sys_flags",
+        "time_fd",
     )  # fmt: skip
 
     def __init__(self, spec: Spec, process: Process, inputs: Inputs) -> None:
@@ -115,6 +120,7 @@ class Draft:
         self.label_proc: Reg | int = -1
         self.stub: Reg | int = -1
         self._cwd: Reg | None = None
+        self._thrifty = len(spec.get("mounts") or []) > MANY_MOUNTS
         self._hows: dict[tuple[int, int], Data] = {}
 
     def how(self, flags: int, resolve: int) -> Data:
@@ -139,8 +145,11 @@ class Draft:
         )
 
     def release(self, register: Reg) -> None:
-        """Give a register back without a call."""
-        self.program.release(register)
+        """Give a register back; what it holds is closed at the exec, or now if there are many."""
+        if self._thrifty:
+            self.program.close(register)
+        else:
+            self.program.release(register)
 
     def chdir(self, directory: Reg, target: str = "") -> None:
         """Append fchdir(2) unless the child is there already."""

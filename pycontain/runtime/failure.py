@@ -86,6 +86,8 @@ def examine(root: int, process: Process) -> PycontainError | None:
 
     name = process["args"][0]
     first: PycontainError | None = None
+    if not name:
+        return _missing("", "executable file not found in $PATH: the name is empty")
     for path in candidates(process):
         finding = _examine_one(root, _absolute(path, process))
         # A file that is there, broken or not, says more than the places where there is none.

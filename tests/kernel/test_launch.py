@@ -518,6 +518,13 @@ def test_flags_of_a_bind(start: Start, rootfs: Path, tmp_path: Path) -> None:
     assert ended.lines[-1] == "refused"
 
 
+def test_more_mounts_than_descriptors(start: Start, rootfs: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x\n")
+    spec = sh(rootfs, "cat /m/0/f /m/1099/f")
+    spec["mounts"] += [bind(tmp_path / "file", f"/m/{n}/f", "bind", "ro") for n in range(1100)]
+    assert start(spec).lines == ["x", "x"]
+
+
 def test_tmpcopyup(start: Start, rootfs: Path) -> None:
     (rootfs / "etc").mkdir()
     (rootfs / "etc/file").write_text("copied\n")
