@@ -15,7 +15,7 @@ import time
 from pycontain.engine import removal
 from pycontain.engine.draft import Maker
 from pycontain.engine.store import Exit, Store
-from pycontain.errors import ConflictError, NotFoundError, PycontainError
+from pycontain.errors import ConflictError, InvalidError, NotFoundError, PycontainError
 from pycontain.runtime import container as containers
 from pycontain.runtime.foreground import Foreground, console_pair, receive_console
 from pycontain.runtime.launch import LaunchOptions
@@ -207,7 +207,8 @@ class Engine:
         record = self.find(word)
         try:
             container = containers.load(self.store.run_root, record.id)
-        except NotFoundError:
+        except (NotFoundError, InvalidError):
+            # Invalid: it is being made or removed at this moment.
             raise ConflictError(f"container {record.name} is not running") from None
         if container.status() not in ("running", "paused"):
             raise ConflictError(f"container {record.name} is not running")
