@@ -95,7 +95,12 @@ def launcher(directory: Path) -> Path:
     """Write a script that runs this checkout's pycontain-oci as the installed one does."""
     import sys
 
+    verbs = CHECKOUT / "pycontain/native/bin/oci-verbs"
     path = directory / "pycontain-oci"
+    if verbs.exists():
+        path.write_text(f'#!/bin/sh\nexec {verbs} {sys.executable} {CHECKOUT} "$@"\n')
+        path.chmod(0o755)
+        return path
     path.write_text(
         f'#!/bin/sh\nexec {sys.executable} -I -S -c \'import sys; sys.path.insert(0, "{CHECKOUT}")\n'
         'from pycontain.cli.oci import entry; entry()\' "$@"\n'

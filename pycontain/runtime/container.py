@@ -31,6 +31,9 @@ KILL_WAIT_MS = 10000
 """How long `delete --force` waits for a killed init: the kernel may be writing its core out."""
 
 
+PLAIN = "/plain"
+"""There while start, kill and delete need no Python; see native/oci_verbs.c."""
+
 LATER_STAGES = ("startContainer", "poststart", "poststop")
 """The hook stages that state.json has to remember, since they run after `create`."""
 
@@ -176,6 +179,7 @@ class Container:
 
     def _note_cgroup(self) -> None:
         """Remember directories that came with a controller joined just now (v1)."""
+        _remove_file(self.home + PLAIN)
         paths = self.cgroup.paths()
         if paths != self.state.cgroup:
             self.state.cgroup = paths
@@ -340,6 +344,8 @@ def _make(
         container.state.pid = init.pid
         container.state.start_time = init.start_time
         states.save(home, container.state)
+        if park and manager_kind == "cgroupfs" and cgroup.owned:
+            _note_plain(container)
     except BaseException:
         _undo(undo)
         raise
@@ -360,6 +366,17 @@ def _remember_config(home: str, spec: Spec, raw: bytes) -> None:
 
         raw = codec.dumps(spec)
     states.write_file(home + states.CONFIG_FILE, raw)
+
+
+def _note_plain(container: Container) -> None:
+    """Write what native/oci_verbs.c needs, for a container that nothing unusual belongs to."""
+    state = container.state
+    if state.hooks:
+        return
+    lines = [f"{state.pid} {state.start_time}", *state.cgroup.values(), ""]
+    if len(set(lines)) == len(lines) and not any("\n" in line for line in lines):
+        text = "\n".join(lines).encode("utf-8", "surrogateescape")
+        states.write_file(container.home + PLAIN, text)
 
 
 def _open_cgroup(id: str, spec: Spec, kind: str) -> Cgroup:

@@ -300,6 +300,38 @@ def test_verbs_need_no_environment(oci: Oci, bundle: Bundle, verb: str) -> None:
     oci(verb, "one", env={})
 
 
+def test_many_containers_leave_nothing(oci: Oci, bundle: Bundle) -> None:
+    bundle.linux["cgroupsPath"] = path = f"/pycontain-many-{os.getpid()}"
+    for _ in range(5):
+        oci.create(bundle, "one")
+        oci("start", "one")
+        oci("delete", "--force", "one")
+    assert oci("list", "-q").out == ""
+    assert list(Path("/sys/fs/cgroup").glob(f"*{path}")) == []
+    assert not oci.state_root.exists() or list(oci.state_root.iterdir()) == []
+
+
+def test_two_creates_of_one_id_have_one_winner(oci: Oci, bundle: Bundle) -> None:
+    bundle.command("sleep", "100")
+    bundle.write()
+    argv = oci.argv("create", "--bundle", bundle.path, "one")
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    both = [subprocess.Popen(argv, stderr=subprocess.DEVNULL, **quiet) for _ in range(4)]
+    assert sorted(process.wait(30) == 0 for process in both) == [False, False, False, True]
+    assert oci.status() == "created"
+
+
+def test_start_after_pause_and_resume(oci: Oci, bundle: Bundle) -> None:
+    bundle.shell("touch /ran")
+    oci.create(bundle, "one")
+    oci("pause", "one")
+    oci("resume", "one")
+    oci("start", "one")
+    oci.wait("one")
+    assert (bundle.rootfs / "ran").exists()
+    oci("delete", "one")
+
+
 def _lives(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
