@@ -95,7 +95,13 @@ def collect(data_root: str) -> bool:
 
 
 def _collect(data_root: str) -> bool:
-    store, stages = ImageStore(data_root), Stages(Snapshotter(data_root))
+    try:
+        return _sweep(ImageStore(data_root), Stages(Snapshotter(data_root)))
+    except OSError as error:
+        raise KernelError("collect garbage", error.filename or data_root, error) from error
+
+
+def _sweep(store: ImageStore, stages: Stages) -> bool:
     store.prepare()
     stages.prepare()
     with blobs.lock(store, exclusive=True, wait=False) as alone:

@@ -75,7 +75,7 @@ class Blobs:
                 trees.remove(f"{self.store.root}/{name}")
         for path, _, files in os.walk(f"{self.store.root}/tags"):
             for name in files:
-                if not os.path.exists(f"{path}/{name}"):
+                if name.startswith(".tmp-") or not os.path.exists(f"{path}/{name}"):
                     trees.remove(f"{path}/{name}")
 
     def settle(self, images: Iterable[Image]) -> None:

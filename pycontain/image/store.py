@@ -209,8 +209,11 @@ class ImageStore:
 
     def commit(self, image: Image) -> None:
         """Write the record: from here on the image exists."""
-        digits = image.id.removeprefix("sha256:")
-        trees.write_atomic(f"{self.root}/images/{digits}", codec.dumps(image.record()))
+        path = f"{self.root}/images/{image.id.removeprefix('sha256:')}"
+        try:
+            trees.write_atomic(path, codec.dumps(image.record()))
+        except OSError as error:
+            raise KernelError("write image record", path, error) from error
 
     def tag(self, source: str, name: str) -> Image:
         """Give the image `source` a further name; the name moves if another image had it."""
@@ -235,6 +238,8 @@ class ImageStore:
                 break
             except FileNotFoundError:
                 continue  # the last tag of this repository was removed at the same moment
+            except OSError as error:
+                raise KernelError("write image name", path, error) from error
         trees.sync_directory(directory)
 
     def remove(

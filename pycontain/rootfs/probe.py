@@ -6,17 +6,18 @@ data root's file system, a user namespace, or a container around us may each for
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
+from contextlib import ExitStack
 
 from pycontain import trees
 from pycontain.errors import KernelError
-from pycontain.rootfs import overlay
 from pycontain.syscalls import kernel
 
 _NEWNS = 0x0002_0000
-_PRIVATE = 0x4000 | 0x40000
-"""MS_REC | MS_PRIVATE."""
+_SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
+"""FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE."""
 
 
 def write_driver(snapshots_path: str) -> str:
@@ -60,22 +61,31 @@ def _may_set(path: str, attribute: str) -> bool:
 
 
 def _mounts(base: str, userxattr: bool) -> int:
-    """Mount an overlay in a child's own mount namespace; return the errno, 0 for success."""
-    options = overlay.mount_options(
-        [f"{base}/lower"], f"{base}/upper", f"{base}/work", False, userxattr
-    )
-    pid = os.fork()
-    if pid == 0:
-        number = 255
+    """Make an overlay that is attached nowhere; return the errno, 0 for success."""
+    try:
+        _mount(base, userxattr)
+    except OSError as error:
+        if error.errno != errno.EPERM or not userxattr:
+            return error.errno or errno.EIO
+        # A new user namespace has no mount namespace of its own yet.
         try:
-            # The store's lock among them: if our parent is killed, it must not live on here.
-            os.closerange(3, 4096)
             kernel.unshare(_NEWNS)
-            kernel.mount(None, "/", None, _PRIVATE)
-            kernel.mount("overlay", f"{base}/merged", "overlay", 0, ",".join(options))
-            number = 0
-        except OSError as error:
-            number = min(error.errno or 255, 255)
-        finally:
-            os._exit(number)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            _mount(base, userxattr)
+        except OSError as again:
+            return again.errno or errno.EIO
+    return 0
+
+
+def _mount(base: str, userxattr: bool) -> None:
+    with ExitStack() as stack:
+        filesystem = kernel.fsopen("overlay")
+        stack.callback(os.close, filesystem)
+        for key, name in (("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work")):
+            fd = os.open(f"{base}/{name}", trees.DIRECTORY)
+            stack.callback(os.close, fd)
+            # fsconfig(2) takes strings of 255 bytes: a path may be longer.
+            kernel.fsconfig(filesystem, _SET_STRING, key, f"/proc/self/fd/{fd}")
+        if userxattr:
+            kernel.fsconfig(filesystem, _SET_FLAG, "userxattr", None)
+        kernel.fsconfig(filesystem, _CREATE, None, None)
+        os.close(kernel.fsmount(filesystem))

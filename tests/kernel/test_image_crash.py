@@ -29,7 +29,7 @@ MOMENTS = 24
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    first = [directory("d")] + [file(f"d/f{n}", os.urandom(3000)) for n in range(400)]
+    first = [directory("d")] + [file(f"d/f{n}", os.urandom(3000)) for n in range(150)]
     second = [file("d/.wh.f7"), file("large", os.urandom(4 << 20)), symlink("l", "d")]
     path = tmp_path_factory.mktemp("crash") / "image.tar"
     return docker_archive(path, [layer(first), layer(second)], tag="crash:1")

@@ -604,6 +604,23 @@ def test_an_older_image_is_noted_to_be_on_disk(root: Path, tmp_path: Path) -> No
     assert ImageStore(str(root)).resolve("test").boot == ""
 
 
+def test_what_crashes_left_is_cleared(root: Path, tmp_path: Path) -> None:
+    (image,) = unpack.load(str(root), str(simple().archive(tmp_path / "a")))
+    digits = image.id.removeprefix("sha256:")
+    left = [root / "tags/docker.io+library+test/.tmp-x", root / "tags/docker.io+library+test/gone"]
+    left[0].symlink_to(f"../../images/{digits}")
+    left[1].symlink_to("../../images/none")
+    places = ["images/x.tmp-1", "blobs/sha256/.tmp-x", ".tmp-spool", "snapshots/driver.tmp-1"]
+    left += [root / place for place in places]
+    for path in left[2:]:
+        path.write_text("")
+    left.append(root / "snapshots/.tmp-stage")
+    (left[-1] / "diff/d").mkdir(parents=True)
+    unpack.collect(str(root))
+    assert [path for path in left if path.is_symlink() or path.exists()] == []
+    assert ImageStore(str(root)).resolve("test").id == image.id
+
+
 def test_a_damaged_record_does_not_stand_in_the_way(root: Path, tmp_path: Path) -> None:
     archive = simple().archive(tmp_path / "a")
     (image,) = unpack.load(str(root), str(archive))

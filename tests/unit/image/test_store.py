@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pycontain.errors import ConflictError, InvalidError, NotFoundError
+from pycontain.errors import ConflictError, InvalidError, KernelError, NotFoundError
 from pycontain.image import reference
 from pycontain.image.store import Image, ImageStore, boot_id
 
@@ -149,6 +149,16 @@ def test_an_image_of_a_boot_that_was_cut_off_is_absent(store: ImageStore) -> Non
     with pytest.raises(NotFoundError, match="when the machine went down; load it again"):
         store.resolve("lost")
     assert [names for _, names in store.images()] == [["kept:latest"]]
+
+
+def test_what_cannot_be_written_is_said_in_words(store: ImageStore) -> None:
+    add(store, "a1", "one")
+    Path(store.root, "tags", "docker.io+library+two").write_text("in the way")
+    with pytest.raises(KernelError, match="image name"):
+        store.tag("one", "two")
+    Path(store.root, "images", "b2".ljust(64, "0")).mkdir()
+    with pytest.raises(KernelError, match="image record"):
+        store.commit(image("b2"))
 
 
 def test_only_the_owner_may_enter(store: ImageStore) -> None:
