@@ -82,23 +82,48 @@ def enable(parent: str, top: str, wanted: Iterable[str]) -> dict[str, str]:
         if all(name in enabled for name in wanted):
             continue
         offered = read_or(f"{level}/cgroup.controllers").split()
-        for name in wanted:
-            if name in offered and name not in enabled:
-                _enable_one(level, name, refused)
+        missing = [name for name in wanted if name in offered and name not in enabled]
+        if missing and _holds_processes(level):
+            # Asked one by one the kernel would still enable the threaded controllers (pids, cpu),
+            # make the cgroup a threaded domain and with that its children unusable.
+            why = f"{level} holds processes itself, so it cannot pass controllers on"
+            refused.update(dict.fromkeys(missing, why))
+            continue
+        for name in missing:
+            try:
+                write_existing(f"{level}/cgroup.subtree_control", f"+{name}")
+            except OSError as error:
+                refused[name] = (
+                    f"cannot enable it in {level}/cgroup.subtree_control: {error.strerror}"
+                )
     return refused
 
 
-def _enable_one(level: str, name: str, refused: dict[str, str]) -> None:
+def _holds_processes(level: str) -> bool:
+    """Return whether a v2 cgroup other than the root has processes of its own.
+
+    cgroup-v2.rst, "No Internal Process Constraint"; the root, which it spares, has no cgroup.type.
+    """
+    return bool(read_or(f"{level}/cgroup.type") and read_or(f"{level}/cgroup.procs"))
+
+
+def step_aside(own: str) -> bool:
+    """Move this process, and no other, from its v2 cgroup into `supervisor` below; True if moved.
+
+    A cgroup that holds processes cannot pass controllers on to its children.
+    """
+    home = f"{own}/supervisor"
     try:
-        write_existing(f"{level}/cgroup.subtree_control", f"+{name}")
-    except OSError as error:
-        # cgroup-v2.rst, "No Internal Process Constraint".
-        busy = error.errno == 16
-        refused[name] = (
-            f"{level} holds processes itself, so it cannot pass controllers on"
-            if busy
-            else f"cannot enable it in {level}/cgroup.subtree_control: {error.strerror}"
-        )
+        posix.mkdir(home, 0o755)
+    except FileExistsError:
+        pass
+    except OSError:
+        return False
+    try:
+        write_existing(f"{home}/cgroup.procs", "0")
+    except OSError:
+        return False
+    return True
 
 
 def procs(directory: str, *, recursive: bool = True) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
@@ -314,9 +315,48 @@ def test_an_ordinary_user_runs_without_a_cgroup_until_a_limit_is_asked_for():
         code = 99
         try:
             code = body()
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     assert exit_code(pid) == 0
+
+
+@pytest.mark.skipif(not detect().pure_v2, reason="delegation is cgroup v2's")
+def test_an_ordinary_user_limits_below_a_delegated_cgroup():
+    home = f"{detect().unified}/pycontain-delegated-{os.getpid()}"
+    os.mkdir(home)
+    with open(f"{detect().unified}/cgroup.subtree_control", "w") as file:
+        file.write("+memory +pids")
+    for path in (home, f"{home}/cgroup.procs", f"{home}/cgroup.subtree_control"):
+        os.chown(path, 65534, 65534)
+
+    def body() -> int:
+        with open(f"{home}/cgroup.procs", "w") as file:
+            file.write("0")
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        cgroup = manager.open("cgroupfs", "box")
+        cgroup.create()
+        cgroup.apply({"memory": {"limit": 32 * MIB}, "pids": {"limit": 5}})
+        pid = inside(cgroup, use_memory(100 * MIB))
+        killed = exit_code(pid) == -signal.SIGKILL and cgroup.oom()[0]
+        cgroup.remove()
+        return 0 if killed else 1
+
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            code = body()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    assert exit_code(pid) == 0
+    os.rmdir(f"{home}/supervisor")
+    os.rmdir(home)
 
 
 def test_what_a_crash_left_is_killed_and_removed_by_name(cgroup):
