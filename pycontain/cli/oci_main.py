@@ -148,7 +148,7 @@ def _manager(options: Any) -> str:
 
 
 def _create(context: Context, options: Any, words: list[str]) -> int:
-    with_bundle = load_bundle(context, options)
+    with_bundle = load_bundle(context, options, words[0])
     launch = _launch_options(context, options, with_bundle.spec["process"], detached=True)
     made = container.create(
         context.root, words[0], with_bundle.path, with_bundle.spec, launch,
@@ -158,11 +158,14 @@ def _create(context: Context, options: Any, words: list[str]) -> int:
     return 0
 
 
-def load_bundle(context: Context, options: Any) -> Bundle:
-    """Return the bundle that the options name, its warnings logged."""
+def load_bundle(context: Context, options: Any, name: str) -> Bundle:
+    """Return the bundle for the container `name`, its warnings logged."""
     from pycontain.runtime import bundle
 
     loaded = bundle.load(options.bundle or ".", options.config)
+    if context.manager == "cgroupfs":
+        # runc's default; the engine's own is another.
+        loaded.spec.setdefault("linux", {}).setdefault("cgroupsPath", "/" + states.check_id(name))
     for note in loaded.notes:
         context.log.warning(note)
     return loaded
@@ -308,12 +311,33 @@ def preserved(options: Any, process: Any) -> int:
     if options.preserve_fds < 0:
         raise UsageError("--preserve-fds must not be negative")
     total = passed + options.preserve_fds
-    for number in range(total):
-        try:
-            posix.fstat(3 + number)
-        except OSError:
-            raise UsageError(f"preserved-fd {number} (of {total}) is not open") from None
+    if total == 1 and not _is_open(3):
+        raise UsageError("preserved-fd 0 (of 1) is not open")
+    _occupy(range(3, 3 + total))
     return int(total)
+
+
+def _is_open(number: int) -> bool:
+    try:
+        posix.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def _occupy(numbers: range) -> None:
+    """Fill the free ones among `numbers`, so that nothing of ours is handed on in their place.
+
+    One descriptor that was promised has to be there; a larger number is taken for a bound, as crun
+    does. What fills a place is closed by the exec.
+    """
+    for number in numbers:
+        if _is_open(number):
+            continue
+        try:
+            posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
+        except OSError:
+            raise UsageError(f"--preserve-fds: no room for descriptor {number}") from None
 
 
 def connect(path: str) -> int:

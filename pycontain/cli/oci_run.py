@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def run(context: Context, options: Any, words: list[str]) -> int:
     """Create and start a container; in the foreground return the status of its program."""
-    loaded = oci.load_bundle(context, options)
+    loaded = oci.load_bundle(context, options, words[0])
     process = loaded.spec["process"]
     launch = oci.launch_options(context, options, process, detached=options.detach)
     with Foreground() as attention:

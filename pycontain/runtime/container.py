@@ -31,6 +31,9 @@ KILL_WAIT_MS = 10000
 """How long `delete --force` waits for a killed init: the kernel may be writing its core out."""
 
 
+ENDING_MS = 100
+"""How long `delete` waits before it calls a container running."""
+
 PLAIN = "/plain"
 """There while start, kill and delete need no Python; see native/oci_verbs.c."""
 
@@ -134,8 +137,12 @@ class Container:
             self._kill_all(signal)
         else:
             states.allow("kill", self.id, status)
+            own = _is_first(self.state.pid)
             if not send(self.state.pid, self.state.start_time, signal):
-                raise ConflictError(f"container {self.id} not running")
+                raise ConflictError(f"container not running: {self.id} is stopped")
+            if signal == SIGKILL and not own:
+                # Without a pid namespace of its own the end of init is not the end of the rest.
+                self.cgroup.kill()
         if status == states.PAUSED and signal == SIGKILL:
             # A frozen process of cgroup v1 does not even die.
             self.cgroup.thaw()
@@ -146,6 +153,8 @@ class Container:
         Raises ConflictError when the container runs and not `force`.
         """
         status = self.status()
+        if status == states.RUNNING and not force and self._ends_now():
+            status = states.STOPPED
         if not force:
             states.allow("delete", self.id, status)
         if status != states.STOPPED:
@@ -159,6 +168,17 @@ class Container:
         from pycontain.runtime import hooks
 
         return hooks.run_each("poststop", stage, states.document(self.state, states.STOPPED), 0)
+
+    def _ends_now(self) -> bool:
+        """Return whether init ends within a moment: a kill just before may still be at work."""
+        try:
+            pidfd = posix.pidfd_open(self.state.pid)
+        except ProcessLookupError:
+            return True
+        try:
+            return _poll(ENDING_MS, pidfd)
+        finally:
+            posix.close(pidfd)
 
     def pause(self) -> None:
         """Freeze every process of the container."""
@@ -371,7 +391,7 @@ def _remember_config(home: str, spec: Spec, raw: bytes) -> None:
 def _note_plain(container: Container) -> None:
     """Write what native/oci_verbs.c needs, for a container that nothing unusual belongs to."""
     state = container.state
-    if state.hooks:
+    if state.hooks or not _is_first(state.pid):
         return
     lines = [f"{state.pid} {state.start_time}", *state.cgroup.values(), ""]
     if len(set(lines)) == len(lines) and not any("\n" in line for line in lines):
@@ -416,6 +436,16 @@ def _is_frozen(paths: dict[str, str]) -> bool:
     if "freezer" in paths:
         return _word(paths["freezer"] + "/freezer.state") in (b"FROZEN", b"FREEZING")
     return "" in paths and _word(paths[""] + "/cgroup.freeze") == b"1"
+
+
+def _is_first(pid: int) -> bool:
+    """Return whether `pid` is the first process of its pid namespace; True when it is gone."""
+    try:
+        data = states.read_file(f"/proc/{pid}/status")
+    except OSError:
+        return True
+    line = data[data.index(b"\nNSpid:") + 7 :].split(b"\n", 1)[0].split()
+    return len(line) > 1 and line[-1] == b"1"
 
 
 def _word(path: str) -> bytes:

@@ -95,7 +95,7 @@ def allow(verb: str, id: str, status: str) -> None:
     if verb == "delete":
         raise ConflictError(f"cannot delete container {id} that is not stopped: {status}")
     if verb == "kill":
-        raise ConflictError(f"container {id} not running", hint=f"it is {status}")
+        raise ConflictError(f"container not running: {id} is {status}")
     raise ConflictError(f"cannot {verb} container {id} in the {status} state")
 
 

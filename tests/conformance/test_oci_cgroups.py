@@ -72,6 +72,27 @@ def test_a_relative_cgroups_path_ends_the_path(oci: Oci, bundle: Bundle, tmp_pat
     assert any(p.endswith(f"pycontain-relative/{tmp_path.name}") for p in found)
 
 
+def test_the_default_path_ends_in_the_id(oci: Oci, bundle: Bundle) -> None:
+    oci.running(bundle, "default-path")
+    assert any(p.endswith("/default-path") for p in cgroups_of(oci.state("default-path")["pid"]))
+
+
+@pytest.mark.lacks(runc="new in 1.2")
+def test_kill_without_a_pid_namespace_ends_every_process(
+    oci: Oci, bundle: Bundle, path: str
+) -> None:
+    bundle.without_namespace("pid")
+    bundle.shell("sleep 50 & sleep 50 & wait")
+    oci.running(bundle)
+    pids = json.loads(oci("ps", "--format", "json", "one").out)
+    oci("kill", "one", "KILL")
+    oci.wait("one")
+    deadline = time.monotonic() + 5
+    while any(_command(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_two_containers_without_path_do_not_share(oci: Oci, bundle: Bundle) -> None:
     oci.running(bundle, "one")
     oci.running(oci.bundle(), "two")
@@ -223,3 +244,10 @@ def test_delete_ends_processes_that_outlive_init(oci: Oci, bundle: Bundle, path:
     oci.wait("one")
     oci("delete", "--force", "one")
     assert list(Path("/sys/fs/cgroup").glob(f"*{path}" if not UNIFIED else path[1:])) == []
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""

@@ -161,6 +161,12 @@ def test_kill_of_a_created_container_ends_it(oci: Oci, bundle: Bundle) -> None:
     oci.wait("one")
 
 
+def test_delete_just_after_kill_works(oci: Oci, bundle: Bundle) -> None:
+    oci.running(bundle)
+    oci("kill", "one", "KILL")
+    oci("delete", "one")
+
+
 def test_kill_of_a_stopped_container_is_refused(oci: Oci, bundle: Bundle) -> None:
     oci.create(bundle, "one")
     oci("start", "one")

@@ -233,6 +233,19 @@ def test_preserved_descriptors_arrive(oci: Oci, bundle: Bundle, tmp_path: Path) 
     assert done.stdout == "handed over", done.stderr
 
 
+def test_one_descriptor_that_is_not_there_is_an_error(oci: Oci, bundle: Bundle) -> None:
+    bundle.write()
+    assert "preserved-fd" in oci.fails("run", "--preserve-fds", "1", "--bundle", bundle.path, "one")
+
+
+@pytest.mark.lacks(runc="refuses it")
+def test_descriptors_that_are_not_there_are_not_made_up(oci: Oci, bundle: Bundle) -> None:
+    bundle.shell("ls /proc/self/fd | wc -l")
+    bundle.write()
+    done = oci("run", "--preserve-fds", "100", "--bundle", bundle.path, "one")
+    assert done.out.strip() == "4"
+
+
 def test_socket_activation_hands_descriptors_on(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("activated")
