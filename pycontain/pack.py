@@ -1,10 +1,13 @@
-"""One file with the code of every module a command needs, so a start reads one file and not eighty.
+"""One file with the code a command needs, so a start reads one file and not eighty.
 
-Finding, opening and checking eighty modules costs more than running them. The first start of a verb
-records which modules it imported and in which order each was complete; at its end they are written,
-compiled without docstrings, to __pycache__/KEY.pack beside this file. Later starts load that,
-after a stat of each source: a pack is taken whole or not at all, like a .pyc it is only a cache,
-and whoever may write it may write the modules themselves. PYCONTAIN_PACK=0 turns it off.
+Finding, opening and checking eighty modules costs more than running them. The first start of a
+verb records which modules it imported, in which order each was complete, and which functions it
+called; at its end they are written to __pycache__/KEY.pack beside this file (`packing`), and later
+starts load that after a stat of each source. A function nobody called then is a stub that fetches
+its code when it is called after all; a start that fetched many writes a wider pack.
+
+A pack is taken whole or not at all: like a .pyc it is only a cache, and whoever may write it may
+write the modules themselves. PYCONTAIN_PACK=0 turns it off.
 """
 
 from __future__ import annotations
@@ -15,18 +18,25 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Row = tuple[str, str, int, int, bool, Any]
 
 HOME = __file__.rpartition("/")[0]
-VERSION = (2, sys.implementation.cache_tag)
+VERSION = (3, sys.implementation.cache_tag)
+FETCH = "__pycontain_fetch__"
+"""The builtin that stubs call."""
+MANY = 6
+
+fetched: list[tuple[str, str]] = []
+"""(module, qualified name) of each function whose code was fetched by a stub."""
 
 
 def load(key: str) -> bool:
     """Bring in every module of the pack `key`; False when there is none that is up to date."""
     try:
-        fd = posix.open(_path(key), posix.O_RDONLY | posix.O_CLOEXEC)
+        fd = posix.open(path_of(key), posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -39,13 +49,20 @@ def load(key: str) -> bool:
         return False
     if version != VERSION or not _fresh(rows):
         return False
+    sys.modules["builtins"].__dict__[FETCH] = _fetch
     for row in rows:
         _bring_in(row)
     return True
 
 
-def _path(key: str) -> str:
+def path_of(key: str) -> str:
+    """Return where a pack is kept."""
     return f"{HOME}/__pycache__/{key}.{sys.implementation.cache_tag}.pack"
+
+
+def writable() -> bool:
+    """Return whether this user could write a pack: recording one costs time."""
+    return posix.access(HOME + "/__pycache__", posix.W_OK)
 
 
 def _fresh(rows: list[Row]) -> bool:
@@ -70,7 +87,7 @@ def _bring_in(row: Row) -> None:
     scope = module.__dict__
     scope["__file__"] = path
     parent, _, child = name.rpartition(".")
-    if parent not in modules:
+    if parent and parent not in modules:
         __import__(parent)
     scope["__package__"] = name if is_package else parent
     if is_package:
@@ -81,13 +98,26 @@ def _bring_in(row: Row) -> None:
         setattr(modules[parent], child, module)
 
 
+def _fetch(name: str, qualified: str) -> Callable[..., Any]:
+    """Give a stub its code and return the function: called by stubs as a builtin."""
+    from pycontain import packing
+
+    fetched.append((name, qualified))
+    function = packing.function_at(sys.modules[name], qualified)
+    assert function is not None
+    function.__code__ = packing.original(sys.modules[name], qualified)
+    return function
+
+
 class Recorder:
-    """A meta path finder that notes in which order our modules became complete."""
+    """Notes in which order our modules became complete, and which functions were called."""
 
     def __init__(self) -> None:
         self.complete: list[tuple[str, str, bool]] = []
+        self.called: set[tuple[str, str]] = set()
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        """Find a module like the path finder does, and note when it has run."""
         if not name.startswith("pycontain."):
             return None
         from importlib.machinery import PathFinder, SourceFileLoader
@@ -104,81 +134,33 @@ class Recorder:
         loader.exec_module = run_and_note  # type: ignore[method-assign]
         return spec
 
+    def note_call(self, frame: Any, event: str, argument: object) -> None:
+        """Note a call: handed to sys.setprofile."""
+        if event == "call":
+            self.called.add((frame.f_globals.get("__name__", ""), frame.f_code.co_qualname))
+
 
 def record() -> Recorder:
-    """Begin to note which modules are imported."""
+    """Begin to note which modules are imported and which functions are called."""
     recorder = Recorder()
     sys.meta_path.insert(0, recorder)
+    sys.setprofile(recorder.note_call)
     return recorder
 
 
 def save(key: str, recorder: Recorder) -> None:
     """Write the pack; where that is not permitted, the next start does without it too."""
+    sys.setprofile(None)
     sys.meta_path.remove(recorder)
-    rows = []
-    try:
-        for name, path, is_package in recorder.complete:
-            status = posix.stat(path)
-            with open(path, "rb") as file:
-                code = compact(file.read(), path)
-            rows.append((name, path, status.st_mtime_ns, status.st_size, is_package, code))
-        _write(_path(key), marshal.dumps((VERSION, rows)))
-    except (OSError, SyntaxError, ValueError):
-        # A source changed under us, or this directory is not ours: a cache can wait.
+    from pycontain import packing
+
+    packing.write(key, recorder.complete, recorder.called)
+
+
+def widen(key: str) -> None:
+    """Write the pack anew when this start had to fetch many functions it lacks."""
+    if len(fetched) < MANY:
         return
+    from pycontain import packing
 
-
-def compact(source: bytes, path: str) -> Any:
-    """Compile a module without docstrings, annotations, type imports and line numbers."""
-    import ast
-
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
-            node.returns = None
-            arguments = node.args
-            for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
-                each.annotation = None
-            for rest in (arguments.vararg, arguments.kwarg):
-                if rest is not None:
-                    rest.annotation = None
-    tree.body = [_plain(node) for node in tree.body if not _is_type_checking(node)]
-    return _without_lines(compile(tree, path, "exec", dont_inherit=True, optimize=2))
-
-
-def _is_type_checking(node: Any) -> bool:
-    import ast
-
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and (
-        node.test.id == "TYPE_CHECKING" and not node.orelse
-    )  # fmt: skip
-
-
-def _plain(node: Any) -> Any:
-    import ast
-
-    if isinstance(node, ast.AnnAssign) and node.value is not None:
-        return ast.copy_location(ast.Assign(targets=[node.target], value=node.value), node)
-    return node
-
-
-def _without_lines(code: Any) -> Any:
-    constants = tuple(
-        _without_lines(each) if isinstance(each, type(code)) else each for each in code.co_consts
-    )
-    return code.replace(co_linetable=b"", co_consts=constants)
-
-
-def _write(path: str, content: bytes) -> None:
-    temporary = f"{path}.{posix.getpid()}"
-    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
-    fd = posix.open(temporary, flags, 0o644)
-    try:
-        while content:
-            content = content[posix.write(fd, content) :]
-    except OSError:
-        posix.unlink(temporary)
-        raise
-    finally:
-        posix.close(fd)
-    posix.rename(temporary, path)
+    packing.widen(key, set(fetched))

@@ -49,7 +49,13 @@ def main() -> None:
 def start(argv: Sequence[str]) -> int:
     """Carry out one command line with the modules its verb needs packed in one file."""
     key = _pack_key(argv)
-    if not key or pack.load(key):
+    if not key:
+        return run(argv)
+    if pack.load(key):
+        status = run(argv)
+        pack.widen(key)
+        return status
+    if not pack.writable():
         return run(argv)
     recorder = pack.record()
     status = run(argv)

@@ -1,0 +1,168 @@
+"""Writes packs, and fetches what a pack left out: the cold half of `pack`."""
+
+from __future__ import annotations
+
+import ast
+import marshal
+import os
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from pycontain.pack import FETCH, VERSION, path_of
+
+_STUB = compile(
+    f"def stub(*words, **named):\n    return {FETCH}('module', 'name')(*words, **named)\n",
+    "stub",
+    "exec",
+    optimize=2,
+)
+
+
+def write(key: str, complete: list[tuple[str, str, bool]], called: set[tuple[str, str]]) -> None:
+    """Write the pack `key` of the modules in `complete`: (name, path, is a package), in order."""
+    import sys
+
+    rows = []
+    try:
+        for name, path, is_package in complete:
+            status = os.stat(path)
+            with open(path, "rb") as file:
+                code = compact(file.read(), path)
+            code = _prune(code, sys.modules[name], called)
+            rows.append((name, path, status.st_mtime_ns, status.st_size, is_package, code))
+        _replace(path_of(key), marshal.dumps((VERSION, rows)))
+    except (OSError, SyntaxError, ValueError, KeyError):
+        # A source changed under us, or this directory is not ours: a cache can wait.
+        return
+
+
+def widen(key: str, further: set[tuple[str, str]]) -> None:
+    """Write the pack `key` again with the code of `further` functions in it."""
+    try:
+        with open(path_of(key), "rb") as file:
+            version, rows = marshal.loads(file.read())
+    except (OSError, ValueError, EOFError, TypeError):
+        return
+    if version != VERSION:
+        return
+    kept = {(row[0], name) for row in rows for name in _with_code(row[5])}
+    write(key, [(row[0], row[1], row[4]) for row in rows], kept | further)
+
+
+def _with_code(code: CodeType) -> list[str]:
+    """Return the qualified names of the functions that are no stubs."""
+    found = []
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            if FETCH not in each.co_names:
+                found.append(each.co_qualname)
+            found += _with_code(each)
+    return found
+
+
+def compact(source: bytes, path: str) -> CodeType:
+    """Compile a module without docstrings, annotations, type imports and line numbers."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            _without_annotations(node)
+    tree.body = [_plain(node) for node in tree.body if not _is_type_checking(node)]
+    return _without_lines(compile(tree, path, "exec", dont_inherit=True, optimize=2))
+
+
+def _without_annotations(node: ast.FunctionDef) -> None:
+    node.returns = None
+    arguments = node.args
+    for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+        each.annotation = None
+    for rest in (arguments.vararg, arguments.kwarg):
+        if rest is not None:
+            rest.annotation = None
+
+
+def _is_type_checking(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+        and not node.orelse
+    )
+
+
+def _plain(node: ast.stmt) -> ast.stmt:
+    if isinstance(node, ast.AnnAssign) and node.value is not None:
+        return ast.copy_location(ast.Assign(targets=[node.target], value=node.value), node)
+    return node
+
+
+def _without_lines(code: CodeType) -> CodeType:
+    constants = tuple(
+        _without_lines(each) if isinstance(each, CodeType) else each for each in code.co_consts
+    )
+    return code.replace(co_linetable=b"", co_consts=constants)
+
+
+def _prune(code: CodeType, module: ModuleType, called: set[tuple[str, str]]) -> CodeType:
+    """Replace each function that was not called, and can be found again, by a stub."""
+    constants: list[Any] = []
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            if (module.__name__, each.co_qualname) in called:
+                each = _prune(each, module, called)
+            elif _replaceable(each, module):
+                each = _stub(module.__name__, each)
+        constants.append(each)
+    return code.replace(co_consts=tuple(constants))
+
+
+def _replaceable(code: CodeType, module: ModuleType) -> bool:
+    if code.co_freevars or "<" in code.co_qualname:
+        return False
+    function = function_at(module, code.co_qualname)
+    return function is not None and function.__code__.co_name == code.co_name
+
+
+def _stub(name: str, code: CodeType) -> CodeType:
+    stub = next(each for each in _STUB.co_consts if isinstance(each, CodeType))
+    words = {"module": name, "name": code.co_qualname}
+    constants = tuple(words.get(each, each) for each in stub.co_consts)
+    return stub.replace(
+        co_consts=constants, co_name=code.co_name, co_qualname=code.co_qualname, co_linetable=b""
+    )
+
+
+def function_at(module: ModuleType, qualified: str) -> FunctionType | None:
+    """Return the plain function or method of that qualified name, None if it is something else."""
+    scope: Any = vars(module)
+    parts = qualified.split(".")
+    for part in parts[:-1]:
+        found = scope.get(part)
+        if not isinstance(found, type) or found.__module__ != module.__name__:
+            return None
+        scope = vars(found)
+    function = scope.get(parts[-1])
+    if isinstance(function, property):
+        # A property with a setter has two functions of one name.
+        function = function.fget if function.fset is None else None
+    if isinstance(function, staticmethod | classmethod):
+        function = function.__func__
+    return function if isinstance(function, FunctionType) else None
+
+
+def original(module: ModuleType, qualified: str) -> CodeType:
+    """Return a function's code, compiled from its source, lines and all."""
+    path = str(module.__file__)
+    with open(path, "rb") as file:
+        code = compile(file.read(), path, "exec", dont_inherit=True, optimize=2)
+    for part in qualified.split("."):
+        code = [
+            each for each in code.co_consts if isinstance(each, CodeType) and each.co_name == part
+        ][-1]
+    return code
+
+
+def _replace(path: str, content: bytes) -> None:
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "xb") as file:
+        file.write(content)
+    os.replace(temporary, path)

@@ -1,0 +1,135 @@
+"""A pack brings in the same modules, and a stub becomes the function it stands for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = '''
+"""A module."""
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nowhere import Nothing
+
+LIMIT: int = 7
+
+
+def plain(a: int, b: int = 2, *rest: int, c: int = 3, **more: int) -> Nothing:
+    """Add."""
+    return a + b + c + sum(rest) + sum(more.values()) + LIMIT
+
+
+def never(text: str) -> str:
+    raise ValueError(text)
+
+
+def counted(n: int):
+    yield from range(n)
+
+
+class Thing:
+    def __init__(self, value: int = 5) -> None:
+        self.value = value
+
+    @property
+    def double(self) -> int:
+        return 2 * self.value
+
+    @staticmethod
+    def fixed(x: int = 1) -> int:
+        return x + 1
+
+    @classmethod
+    def made(cls, value: int) -> Thing:
+        return cls(value)
+
+    def method(self, *, by: int = 10) -> int:
+        def inner() -> int:
+            return self.value * by
+
+        return inner()
+'''
+PROGRAM = """
+import sys
+sys.path.insert(0, {checkout!r})
+from pycontain import pack, packing
+pack.path_of = packing.path_of = lambda key: {place!r} + "/" + key
+sys.path.insert(0, {place!r})
+import sample
+packing.write("key", [("sample", sample.__file__, False)], {called!r})
+del sys.modules["sample"]
+assert pack.load("key")
+import sample
+assert sample.plain(1) == 13
+assert sample.plain(1, 1, 1, c=1, d=1) == 12
+assert list(sample.counted(3)) == [0, 1, 2]
+thing = sample.Thing()
+assert (thing.value, thing.double, thing.method(), thing.method(by=1)) == (5, 10, 50, 5)
+assert (sample.Thing.fixed(), sample.Thing.fixed(4), sample.Thing.made(3).value) == (2, 5, 3)
+assert sample.plain(1) == 13
+try:
+    sample.never("why")
+except ValueError as error:
+    assert str(error) == "why"
+print(sorted(name for _, name in pack.fetched))
+pack.widen("key")
+"""
+ALL = ["Thing.__init__", "Thing.double", "Thing.fixed", "Thing.made", "Thing.method", "counted", "never", "plain"]  # fmt: skip
+
+
+def run(place: Path, called: set[tuple[str, str]]) -> str:
+    checkout = str(Path(__file__).resolve().parents[2])
+    program = PROGRAM.format(checkout=checkout, place=str(place), called=called)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "sample.py").write_text(SOURCE)
+    return tmp_path
+
+
+def test_functions_left_out_are_fetched_once_when_called(place: Path) -> None:
+    assert run(place, {("sample", "Thing")}) == str(ALL)
+
+
+def test_functions_that_were_called_are_in_the_pack(place: Path) -> None:
+    called = {("sample", name) for name in [*ALL, "Thing"]}
+    assert run(place, called) == "[]"
+
+
+def test_a_pack_of_a_changed_source_is_not_taken(place: Path) -> None:
+    run(place, set())
+    (place / "sample.py").write_text(SOURCE + "\n")
+    checkout = str(Path(__file__).resolve().parents[2])
+    program = (
+        f"import sys; sys.path.insert(0, {checkout!r}); from pycontain import pack; "
+        f"pack.path_of = lambda key: {str(place)!r} + '/' + key; print(pack.load('key'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True
+    )
+    assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x00" * 100])
+def test_a_broken_pack_is_not_taken(place: Path, content: bytes) -> None:
+    (place / "key").write_bytes(content)
+    checkout = str(Path(__file__).resolve().parents[2])
+    program = (
+        f"import sys; sys.path.insert(0, {checkout!r}); from pycontain import pack; "
+        f"pack.path_of = lambda key: {str(place)!r} + '/' + key; print(pack.load('key'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True
+    )
+    assert done.stdout == "False\n", done.stderr
