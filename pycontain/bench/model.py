@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SCHEMA_VERSION = 1
+TRACED = "traced_"
+"""Prefix of a simulated sample's metrics that were measured: the native run it was made from."""
 FAILED = -1
 """The status of a sample whose arm failed; its note says how."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pycontain.bench import stats
-from pycontain.bench.model import FAILED, Kind, Metric, Sample
+from pycontain.bench.model import FAILED, TRACED, Kind, Metric, Sample
 from pycontain.bench.stats import Ratio, Summary
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _row(
     ratio = stats.ratio_of_medians(compared, base) if kind is not Kind.SIMULATED else None
     interval = _interval(figures)
     if kind is Kind.SIMULATED and interval and base:
-        middle = stats.summarise(base).median
+        middle = _traced(good, metric) or stats.summarise(base).median
         ratio = Ratio(value=values[0] / middle, low=interval[0] / middle, high=interval[1] / middle)
     return Row(
         workload=workload["name"],
@@ -144,6 +144,11 @@ def _row(
         note=next((one.note for one in [*good, *samples] if one.note), ""),
         values=tuple(values),
     )
+
+
+def _traced(samples: list[Sample], metric: str) -> float:
+    """Return the native run a simulated sample was made from; its ratio is over that one."""
+    return next((value for one in samples if (value := one.value(TRACED + metric))), 0.0)
 
 
 def _interval(figures: list[Metric]) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pycontain.bench import counting
 from pycontain.bench.backend import Outcome, outcome_of
-from pycontain.bench.model import Kind, Metric, Workload
+from pycontain.bench.model import TRACED, Kind, Metric, Workload
 from pycontain.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ class Simulated:
         # An operation the workload timed by itself stretches as the whole run does.
         for name, figure in traced.figures.items():
             metrics[name] = _scaled(figure, found.slowdown)
+            metrics[f"{TRACED}{name}"] = figure
+        metrics[f"{TRACED}wall"] = Metric(value=traced.trace.wall_s, unit="s")
         note = f"events counted by {traced.trace.rung}"
         return Outcome(
             status=traced.status,
