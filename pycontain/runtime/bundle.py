@@ -53,9 +53,23 @@ def load(path: str = ".", config: str = "") -> Bundle:
 
 def load_process(path: str) -> Process:
     """Return the process object in the file `path` (`exec --process`); raises as `load`."""
-    process = validate.validate_process(codec.loads(read_document(path), path), path)
+    process = validate.validate_process(codec.loads(_read_any(path), path), path)
     tolerate.drop_unknown_capabilities(process)
     return process
+
+
+def _read_any(path: str) -> bytes:
+    """Return the bytes of a file or, since callers write `--process <(…)`, of a pipe."""
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY)
+    except ValueError:
+        raise InvalidError("path of a document holds a NUL byte") from None
+    except OSError as error:
+        raise KernelError("open", path, error) from None
+    try:
+        return read_all(fd, path)
+    finally:
+        posix.close(fd)
 
 
 def real_directory(path: str, action: str) -> str:

@@ -105,6 +105,16 @@ def test_a_process_document(oci: Oci, one: str, tmp_path: Path) -> None:
     assert done.out.split()[3] == "0077" or oci.name == "runc"
 
 
+def test_a_process_document_from_a_pipe(oci: Oci, one: str) -> None:
+    document = json.dumps({"args": ["echo", "piped"], "cwd": "/", "env": ["PATH=/bin"]})
+    argv = oci.argv("exec", "--process", "/dev/fd/9", one)
+    script = f"exec 9<<'END'\n{document}\nEND\n" + 'exec "$@"'
+    done = subprocess.run(
+        ["bash", "-c", script, "sh", *argv], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "piped\n", done.stderr
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"args": [], "cwd": "/"}', '{"args": ["true"]}'])
 def test_a_bad_process_document_is_refused(oci: Oci, one: str, tmp_path: Path, text: str) -> None:
     (tmp_path / "process.json").write_text(text)

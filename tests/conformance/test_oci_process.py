@@ -233,6 +233,7 @@ def test_preserved_descriptors_arrive(oci: Oci, bundle: Bundle, tmp_path: Path) 
     assert done.stdout == "handed over", done.stderr
 
 
+@pytest.mark.lacks(runc="1.1 takes a descriptor of its own for it")
 def test_one_descriptor_that_is_not_there_is_an_error(oci: Oci, bundle: Bundle) -> None:
     bundle.write()
     assert "preserved-fd" in oci.fails("run", "--preserve-fds", "1", "--bundle", bundle.path, "one")
@@ -280,6 +281,17 @@ def test_a_terminal_goes_to_the_console_socket(oci: Oci, bundle: Bundle, tmp_pat
         output += os.read(fds[0], 4096)
     assert b"/dev/pts/0" in output or b"/dev/console" in output
     os.close(fds[0])
+
+
+@pytest.mark.lacks(runc="wants a terminal of its own")
+def test_a_terminal_in_the_foreground(oci: Oci, bundle: Bundle) -> None:
+    bundle.process["terminal"] = True
+    bundle.process["user"] = {"uid": 1000, "gid": 100}
+    bundle.shell("for n in 0 1 2; do readlink /proc/self/fd/$n; done; stat -c %u:%g $(tty)")
+    words = oci.run(bundle).out.split()
+    assert words[0].startswith("/dev/pts/")
+    assert words[:3] == [words[0]] * 3
+    assert words[3] == "1000:5"
 
 
 def test_a_terminal_without_console_socket_is_refused(oci: Oci, bundle: Bundle) -> None:
