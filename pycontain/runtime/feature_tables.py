@@ -28,6 +28,11 @@ def capabilities() -> list[str]:
     return sorted(NAMES)
 
 
+def memory_policy() -> dict[str, object]:
+    """Return the part of the features document on memory policies."""
+    return {"modes": list(validate.MEMORY_MODES), "flags": list(validate.MEMORY_FLAGS)}
+
+
 def seccomp() -> dict[str, object]:
     """Return the part of the features document on seccomp."""
     return {

@@ -104,6 +104,7 @@ def features() -> Features:
             "apparmor": {"enabled": has_apparmor()},
             "selinux": {"enabled": has_selinux()},
             "intelRdt": {"enabled": False, "schemata": False, "monitoring": False},
+            "memoryPolicy": tables.memory_policy(),
             "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": True},
         },

@@ -258,6 +258,10 @@ ARCHITECTURES = ["SCMP_ARCH_" + name for name in (
     "LOONGARCH64", "M68K", "SH", "SHEB", "NATIVE",
 )]  # fmt: skip
 OPERATORS = ["SCMP_CMP_" + name for name in ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ")]
+MEMORY_MODES = ["MPOL_" + name for name in (
+    "DEFAULT", "BIND", "INTERLEAVE", "WEIGHTED_INTERLEAVE", "PREFERRED", "PREFERRED_MANY", "LOCAL",
+)]  # fmt: skip
+MEMORY_FLAGS = ["MPOL_F_" + name for name in ("NUMA_BALANCING", "RELATIVE_NODES", "STATIC_NODES")]
 SECCOMP_FLAGS = ["SECCOMP_FILTER_FLAG_" + name for name in (
     "TSYNC", "LOG", "SPEC_ALLOW", "WAIT_KILLABLE_RECV",
 )]  # fmt: skip
@@ -348,16 +352,9 @@ _LINUX = record(
         ),
         "memoryPolicy": record(
             {
-                "mode": one_of(*["MPOL_" + name for name in (
-                    "DEFAULT", "BIND", "INTERLEAVE", "WEIGHTED_INTERLEAVE", "PREFERRED",
-                    "PREFERRED_MANY", "LOCAL",
-                )]),
+                "mode": one_of(*MEMORY_MODES),
                 "nodes": text,
-                "flags": array(
-                    one_of(
-                        "MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"
-                    )
-                ),
+                "flags": array(one_of(*MEMORY_FLAGS)),
             },
             "mode",
         ),
