@@ -7,7 +7,7 @@ from the rules in `components`, time on the I/O path from `devices`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pycontain.vm.sim import devices, guest
@@ -206,7 +206,7 @@ class Machine:
     def disk_request(self, costs: Costs, size: float, depth: float) -> devices.Request:
         """Return the virtual part of one disk request."""
         config = self.configuration
-        return devices.disk_request(
+        found = devices.disk_request(
             config.profile,
             config.disk_path,
             config.driver("disk"),
@@ -216,6 +216,23 @@ class Machine:
             device_s=config.disk_latency_s,
             depth=depth,
         )
+        return replace(found, latency_s=found.latency_s + self.nested_wait_s(costs))
+
+    def round_trip_s(self, costs: Costs) -> float:
+        """Return the seconds one request-response over the network gains."""
+        path_s = devices.round_trip_s(self.configuration.net_path, costs)
+        return path_s + self.nested_wait_s(costs)
+
+    def nested_wait_s(self, costs: Costs) -> float:
+        """Return what nesting adds to a waited-for request: the exits on its way, multiplied.
+
+        A single hypervisor's exits are in the published latencies of its path already.
+        """
+        config = self.configuration
+        if not config.nested or config.technique not in ("HV1", "HV2", "HYB"):
+            return 0.0
+        more = self.transition_cycles(costs) * (1 - 1 / costs["nu"])
+        return config.hardware.seconds(costs["n_wait_exits"] * more)
 
     def segment(
         self, costs: Costs, size: float, *, transmit: bool, depth: float = devices.BATCH
@@ -248,7 +265,7 @@ class Machine:
         trips = min(received, trace.halts or 0)
         # The wake of the vCPU is in the round trip already.
         wake_s = costs["t_halt"] if self.parts else 0.0
-        path_s = max(0.0, devices.round_trip_s(self.configuration.net_path, costs) - wake_s)
+        path_s = max(0.0, self.round_trip_s(costs) - wake_s)
         return (
             merged(
                 {op: sent * each for op, each in out.operations.items()},

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pycontain.vm.sim import devices, memory, migration, startup, workloads
+from pycontain.vm.sim import memory, migration, startup, workloads
 from pycontain.vm.sim.clock import Station, closed_form, flow
 from pycontain.vm.sim.constants import Costs
 from pycontain.vm.sim.machine import Configuration, Machine, Run
@@ -246,7 +246,7 @@ def _latency(scenario: Scenario) -> Model:
     native = scenario.native or 0.0
     config = scenario.configuration
     if io.get("device", "net") == "net":
-        return lambda costs: native + devices.round_trip_s(config.net_path, costs)
+        return lambda costs: native + Machine(config).round_trip_s(costs)
     depth = io.get("queue_depth", 1)
     machine = Machine(_with_device(scenario, native or UNKNOWN_DEVICE_S))
 

@@ -31,6 +31,7 @@ KERNELS = {
     "fc": "t_kernel_fc",
     "chv": "t_kernel_chv",
     "pci": "t_kernel_pci",
+    "cloud": "t_kernel_cloud",
     "distro": "t_kernel_distro",
     "tinyx": "t_kernel_tinyx",
     "unikernel": "t_kernel_unikernel",
@@ -125,11 +126,13 @@ def _machine(profile: Profile, boot: Boot, costs: Costs, hardware: Hardware) -> 
     packed = "vmlinux" if boot.kernel == "unikernel" else startup["format"]
     decompress = FORMATS[boot.kernel_format or packed]
     pace = pace_of(hardware) ** -costs["k_boot_speed"]
+    if profile.techniques[0] == "TCG":
+        pace *= costs["x_tcg_kernel"]
     parts = {
         "vmm": _vmm(profile, boot, costs) if boot.since == "exec" else 0.0,
         "network": costs[startup.get("net", "t_net")] if boot.network else 0.0,
-        "firmware": costs[firmware] if firmware else 0.0,
-        "loader": costs["t_grub"] if boot.boot_loader else 0.0,
+        "firmware": costs[firmware] * pace if firmware else 0.0,
+        "loader": costs["t_grub"] * pace if boot.boot_loader else 0.0,
         "decompress": costs[decompress] * pace if decompress else 0.0,
         "kernel": costs[KERNELS[boot.kernel or startup["kernel"]]] * pace,
         "probes": _probes(profile, boot, costs, hardware),

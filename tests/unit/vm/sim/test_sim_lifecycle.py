@@ -46,6 +46,16 @@ def test_an_uncompressed_kernel_and_no_firmware_start_faster(sim: ModuleType) ->
     assert boot_s(sim, "kvm-microvm") < typical
 
 
+def test_an_emulated_boot_takes_several_times_as_long(sim: ModuleType) -> None:
+    assert boot_s(sim, "qemu-tcg") > 2.5 * boot_s(sim, "kvm-qemu")
+
+
+def test_a_slower_processor_boots_later(sim: ModuleType) -> None:
+    boot, costs = Boot(), sim.costs()
+    old, new = (stages(KVM, boot, costs, hardware(name)) for name in ("snb_2012", "zen4_2023"))
+    assert old["kernel"] > 1.5 * new["kernel"] and old["vmm"] == new["vmm"]
+
+
 def test_a_missing_tsc_deadline_costs_a_calibration(sim: ModuleType) -> None:
     slow = boot_s(sim, "kvm-qemu", tsc_deadline=False)
     assert slow - boot_s(sim, "kvm-qemu") == pytest.approx(sim.costs()["t_no_tsc_deadline"])

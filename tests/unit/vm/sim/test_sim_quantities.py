@@ -170,6 +170,16 @@ def test_a_round_trip_gains_what_the_path_adds(sim: ModuleType) -> None:
     assert value(sim, hypervisor={"profile": "container"}, **document) == pytest.approx(40e-6)
 
 
+def test_nesting_lengthens_what_somebody_waits_for(sim: ModuleType) -> None:
+    document = {"quantity": "latency", "unit": "us", "native": {"value": 40}}
+    for io in ({}, {"device": "disk"}):
+        plain = value(sim, hypervisor=KVM, io=io, **document)
+        nested = value(sim, hypervisor={**KVM, "nested": True}, io=io, **document)
+        assert nested > plain + 20e-6
+    container = {"profile": "container", "nested": True}
+    assert value(sim, hypervisor=container, **document) == pytest.approx(40e-6)
+
+
 def test_a_disk_request_gains_latency_too(sim: ModuleType) -> None:
     document = {"quantity": "latency", "unit": "us", "native": {"value": 60}}
     found = value(sim, hypervisor=KVM, io={"device": "disk"}, **document)
