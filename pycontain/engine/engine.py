@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pycontain.engine.draft import Draft
     from pycontain.engine.store import Lock, Record
-    from pycontain.oci.runtime import Spec
+    from pycontain.oci.runtime import Process, Spec
     from pycontain.runtime.container import Container
     from pycontain.runtime.launch import Init
     from pycontain.spec.options import RunOptions
@@ -113,6 +113,7 @@ class Engine:
         if record.tty:
             near, far = console_pair()
             how.console = far
+            set_console_size(draft.spec["process"])
         elif not record.open_stdin:
             null = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
             how.stdio = (null, 1, 2)
@@ -328,6 +329,18 @@ class Engine:
         try:
             self.kill(record.id, SIGKILL)
         except (ConflictError, NotFoundError):
+            return
+
+
+def set_console_size(process: Process) -> None:
+    """Give the process's terminal the size of ours from its first moment on, if we have one."""
+    for fd in (0, 1, 2):
+        try:
+            size = posix.get_terminal_size(fd)
+        except OSError:
+            continue
+        if size.lines and size.columns:
+            process["consoleSize"] = {"height": size.lines, "width": size.columns}
             return
 
 

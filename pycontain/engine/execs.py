@@ -9,6 +9,7 @@ from __future__ import annotations
 import posix
 
 from pycontain.engine import users
+from pycontain.engine.engine import set_console_size
 from pycontain.errors import InvalidError, KernelError, quote
 from pycontain.runtime.foreground import Foreground, console_pair, receive_console
 from pycontain.runtime.launch import LaunchOptions
@@ -50,6 +51,8 @@ def build(container: Container, command: Sequence[str], wanted: Mapping[str, Any
     process["args"] = list(command)
     process["terminal"] = bool(wanted.get("tty"))
     process.pop("consoleSize", None)
+    if wanted.get("tty"):
+        set_console_size(process)
     if wanted.get("workdir"):
         path = str(wanted["workdir"])
         if not path.startswith("/"):
