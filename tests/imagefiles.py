@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +95,9 @@ def simple(*layers: list[Entry], name: str = "test:latest") -> Layout:
 
 @contextmanager
 def mounted(data_root: Path, image: Image, container: Path) -> Iterator[Path]:
-    """Mount what the snapshotter prepares for a container; unmount and remove it afterwards."""
+    """Mount the image's layers, and no mount points beside; unmount and remove it afterwards."""
     snapshots = Snapshotter(str(data_root))
+    shutil.rmtree(snapshots.mount_points(image.chain_ids[-1]), ignore_errors=True)
     container.mkdir(parents=True, exist_ok=True)
     (mount,) = snapshots.prepare(str(container), image.chain_ids)
     merged = container / "merged"

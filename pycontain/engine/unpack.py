@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from pycontain.engine import mountpoints
 from pycontain.errors import InvalidError, KernelError, PycontainError, UsageError, quote
 from pycontain.image import archive, blobs, config, layer, opening, pipeline, reference
 from pycontain.image.config import Config
@@ -262,6 +263,8 @@ class _Loader:
             "created": settings.created,
             "boot": boot_id(),
         }
+        if self.driver.startswith("overlay") and settings.chain_ids:
+            mountpoints.make(self.snapshots, settings.chain_ids)
         self.store.commit(Image("", record))
         for name in names:
             self.store.point(name, settings.id)

@@ -48,6 +48,9 @@ def prepare(
     except OSError as error:
         raise KernelError("make writable layer", container_dir, error) from error
     lower = [snapshots.diff(chain_id) for chain_id in reversed(chain_ids)]
+    points = snapshots.mount_points(chain_ids[-1])
+    if posix.access(points, posix.F_OK):
+        lower.insert(0, points)
     options = mount_options(lower, upper, work, volatile, userxattr)
     mount: dict[str, Any] = {
         "destination": "",

@@ -1,6 +1,7 @@
 """Unpacked layers in, mounts out.
 
     snapshots/HEX/diff      one unpacked layer, HEX being its chain ID without "sha256:"
+    snapshots/HEX/points    mount points missing in an image whose top layer this is, a lower layer
     snapshots/l/SHORT       symlink ../HEX/diff, SHORT being the first 26 digits of HEX
     snapshots/.tmp-*        a layer that is being unpacked; it becomes HEX by rename
     snapshots/driver        "overlay", "overlay,userxattr" or "copy: why", found out by `probe`
@@ -71,6 +72,10 @@ class Snapshotter:
     def diff(self, chain_id: str) -> str:
         """Return the directory of one unpacked layer, whether it exists or not."""
         return f"{self.root}/snapshots/{chain_id.removeprefix('sha256:')}/diff"
+
+    def mount_points(self, chain_id: str) -> str:
+        """Return the directory of an image's mount points, whether it exists or not."""
+        return f"{self.root}/snapshots/{chain_id.removeprefix('sha256:')}/points"
 
     def root_status(self, chain_ids: list[str]) -> posix.stat_result:
         """Return the status of the top layer's root; every layer's root has the merged mode."""
