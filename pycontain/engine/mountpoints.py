@@ -12,9 +12,12 @@ import os
 import shutil
 import stat
 import tempfile
+from typing import TYPE_CHECKING
 
 from pycontain.engine.lookup import Layers
-from pycontain.rootfs.snapshotter import Snapshotter
+
+if TYPE_CHECKING:
+    from pycontain.rootfs.snapshotter import Snapshotter
 
 DIRECTORIES = ("dev", "proc", "sys")
 FILES = ("hostname", "hosts", "resolv.conf")
