@@ -321,9 +321,10 @@ def answer(scenario: Scenario, *, draws: int = DRAWS, seed: int = SEED) -> Answe
     """Answer a scenario; InvalidError says which input is missing for its quantity."""
     model = quantities.model(scenario)
     scale = 1.0 if scenario.quantity == "slowdown" else scenario.scale
+    noisy = scenario.native is not None
 
     def scaled(costs: Costs) -> float:
-        return model(costs) / scale
+        return model(costs) / scale * (costs["e_native"] if noisy else 1.0)
 
     return Answer(
         scenario=scenario,
