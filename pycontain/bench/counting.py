@@ -3,6 +3,7 @@
 Owns the ladder of vm-costs 0.1 and which rung this host allows:
 
     tracepoints   perf events inherited by the whole tree; needs root (or CAP_PERFMON) and tracefs
+    strace        system calls only, by a tracer any user may be; 130 times slower, so counts only
     rusage        what wait4 tells anyone: faults, context switches, block operations
 
 The stopwatch (native/bench_launch.c) opens the events; this module says which, and turns counts
@@ -89,21 +90,18 @@ def events() -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def rung() -> str:
-    """Return the rung of the ladder this host allows."""
-    return "tracepoints" if tracepoint_ids() else "rusage"
-
-
 def trace_workload(
     run: Callable[[tuple[str, ...]], Launch],
     *,
     name: str,
     class_tags: tuple[str, ...],
+    count_syscalls: Callable[[], int | None] = lambda: None,
     repetitions: int = 5,
 ) -> WorkloadTrace:
     """Run a workload untraced `repetitions` times, then once counted, and return its trace.
 
-    `run(events)` runs it natively, counting the given perf events. Times are those of the untraced
+    `run(events)` runs it natively, counting the given perf events; where none can be opened,
+    `count_syscalls()` may know the system calls. Times are those of the untraced
     run with the median wall time.
     """
     timed = sorted((run(()) for _ in range(repetitions)), key=lambda one: one.wall_s)
@@ -119,7 +117,8 @@ def trace_workload(
     )
     chosen = events()
     if not chosen:
-        return trace
+        calls = count_syscalls()
+        return trace if calls is None else replace(trace, rung="strace", syscalls=calls)
     counted = run(tuple(event for _, event in chosen))
     return with_counts(trace, [field for field, _ in chosen], counted.events)
 
@@ -170,7 +169,10 @@ def measure(image: str, argv: list[str], *, data_root: str = "") -> WorkloadTrac
         try:
             native.prepare(found, place)
             return trace_workload(
-                lambda events: native.launch(workload, events), name=workload.name, class_tags=()
+                lambda events: native.launch(workload, events),
+                name=workload.name,
+                class_tags=(),
+                count_syscalls=lambda: native.count_syscalls(workload),
             )
         finally:
             native.close()

@@ -141,6 +141,8 @@ def _overhead_verdict(count: int, dearer: int, unclear: int) -> tuple[Verdict, s
 
 def para_beats_full(bench: Bench) -> Finding:
     """Para beats full because full traps: techniques on the same counted events, two processors."""
+    if not bench.simulated():
+        return _no_figures("para_beats_full", [])
     cases = (
         ("para, 2003", "xen-pv", "PV32", OLD_PROCESSOR),
         ("full by binary translation, 2003", "esxi", "BT", OLD_PROCESSOR),
@@ -178,6 +180,8 @@ def para_beats_full(bench: Bench) -> Finding:
 
 def type_one_beats_two(bench: Bench) -> Finding:
     """Type 1 beats type 2: the same technique under two I/O paths."""
+    if not bench.simulated():
+        return _no_figures("type_one", [])
     figures, ratios = [], {}
     for work in ("integer", "syscall", "fdatasync"):
         pair = [

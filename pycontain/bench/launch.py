@@ -64,6 +64,7 @@ class Setting:
     join: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
     unified_cgroups: bool = False
+    user_namespace: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -72,7 +73,10 @@ def launch_argv(setting: Setting, argv: Sequence[str], report_fd: int | str = ""
     options: list[str] = ["-2"] if setting.unified_cgroups else []
     for flag, value in (("-c", setting.cpuset), ("-r", setting.root), ("-d", setting.cwd)):
         options += [flag, value] if value else []
-    if setting.uid is not None:
+    if setting.user_namespace:
+        # After -r, whose directory it fills; it holds one identity, so -u has nothing to choose.
+        options.append("-U")
+    elif setting.uid is not None:
         options += ["-u", f"{setting.uid}:{setting.gid or 0}"]
     for flag, values in (("-p", setting.join), ("-e", setting.events)):
         for value in values:

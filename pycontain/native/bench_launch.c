@@ -4,12 +4,14 @@
  * Every arm is started through it, so that what lies between the two readings of the clock is the
  * arm and not a Python interpreter: the clock is read before vfork and after wait4, both here.
  *
- *     launch [-2] [-p FILE]... [-c CPU,CPU] [-r ROOT] [-d DIR] [-u UID:GID] [-e EVENT]... [-o FD]
+ *     launch [-2] [-U] [-p FILE]... [-c CPU,CPU] [-r ROOT] [-d DIR] [-u UID:GID] [-e EVENT]... [-o FD]
  *            -- ARGV...
  *     launch -g PARENT -- ARGV...       exec ARGV in place; it is killed when PARENT dies
  *
  *     -p FILE   join a cgroup: write 0 to its cgroup.procs     -c  CPUs of the command
  *     -r -d -u  chroot, chdir and identity of the command      -o  where the report goes
+ *     -U        a user and mount namespace, which chroot needs without root; with -r before it,
+ *               the host's plain devices and /proc appear below that root
  *     -2        a private mount namespace that shows cgroup v2 alone, for what refuses hybrid hosts
  *     -e TYPE:CONFIG[:FILTER]   count a perf event in the command and all it starts
  *
@@ -84,6 +86,41 @@ static void show_unified_cgroups(void)
     if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
         mount("cgroup2", "/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
         die("show cgroup v2 alone");
+}
+
+static void write_file(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, text, strlen(text)) < 0)
+        die(path);
+    close(fd);
+}
+
+static void bind_below(const char *root, const char *path)
+{
+    char target[4096];
+    snprintf(target, sizeof(target), "%s%s", root, path);
+    if (mount(path, target, NULL, MS_BIND | MS_REC, NULL))
+        die(target);
+}
+
+static void enter_user_namespace(const char *root)
+{
+    static const char *const shown[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random",
+                                        "/dev/urandom", "/proc"};
+    char map[64];
+    uid_t uid = geteuid();
+    gid_t gid = getegid();
+
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS))
+        die("unshare");
+    write_file("/proc/self/setgroups", "deny");
+    snprintf(map, sizeof(map), "0 %u 1", uid);
+    write_file("/proc/self/uid_map", map);
+    snprintf(map, sizeof(map), "0 %u 1", gid);
+    write_file("/proc/self/gid_map", map);
+    for (size_t i = 0; root && i < sizeof(shown) / sizeof(shown[0]); i++)
+        bind_below(root, shown[i]);
 }
 
 /* The event is opened on this process, disabled and inherited: it starts in the child at its execve,
@@ -171,9 +208,10 @@ int main(int argc, char **argv)
     char *colon;
     int option;
 
-    while ((option = getopt(argc, argv, "+2p:c:r:d:u:o:g:e:")) >= 0) {
+    while ((option = getopt(argc, argv, "+2Up:c:r:d:u:o:g:e:")) >= 0) {
         switch (option) {
         case '2': show_unified_cgroups(); break;
+        case 'U': enter_user_namespace(options.root); break;
         case 'p': join_cgroup(optarg); break;
         case 'c': pin(optarg); break;
         case 'r': options.root = optarg; break;

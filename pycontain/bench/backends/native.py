@@ -7,6 +7,11 @@ A second instance under another name is the A/A arm, whose distance from the fir
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pycontain.bench.backend import Outcome, environment, outcome_of
@@ -14,10 +19,11 @@ from pycontain.bench.hold import held
 from pycontain.bench.launch import Launch, Setting, launch, launch_argv
 from pycontain.bench.limits import LimitGroup
 from pycontain.bench.model import Kind, Workload
+from pycontain.errors import UnsupportedError
+from pycontain.vm.qemu.toolchain import launcher
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from pycontain.bench.image import BenchImage
     from pycontain.bench.place import Place
@@ -36,7 +42,11 @@ class Native:
         self._limits = LimitGroup(name)
 
     def probe(self) -> str:
-        return "" if os.geteuid() == 0 else "needs root (chroot into the image)"
+        if os.geteuid() == 0:
+            return ""
+        argv = [str(launcher()), "-U", "--", "true"]
+        done = subprocess.run(argv, check=False, capture_output=True, timeout=20)
+        return "" if done.returncode == 0 else "needs root or user namespaces (chroot)"
 
     def prepare(self, image: BenchImage, place: Place) -> None:
         self._image = image
@@ -56,8 +66,21 @@ class Native:
         setting = self._setting(workload, ())
         return held(launch_argv(setting, workload.argv), setting.env)
 
+    def count_syscalls(self, workload: Workload) -> int | None:
+        """Run the workload under strace and return its system calls, None where that fails."""
+        if shutil.which("strace") is None:
+            return None
+        setting = self._setting(workload, ())
+        with tempfile.NamedTemporaryFile() as table:
+            argv = ["strace", "-f", "-c", "-o", table.name, *launch_argv(setting, workload.argv)]
+            launch(argv, Setting(env=setting.env), workload.timeout_s)
+            return strace_total(Path(table.name).read_text())
+
     def _setting(self, workload: Workload, events: tuple[str, ...]) -> Setting:
+        if os.geteuid() != 0 and (workload.uid or workload.gid):
+            raise UnsupportedError("native without root runs as one user only")
         return Setting(
+            user_namespace=os.geteuid() != 0,
             root=str(self._root),
             cwd=workload.cwd,
             uid=workload.uid,
@@ -70,3 +93,9 @@ class Native:
 
     def close(self) -> None:
         self._limits.close()
+
+
+def strace_total(table: str) -> int | None:
+    """Return the calls in the last line of strace's summary: share, seconds, µs/call, calls."""
+    found = re.search(r"^100\.00\s+\S+\s+\S+\s+(\d+)\s.*total$", table, re.MULTILINE)
+    return int(found[1]) if found else None

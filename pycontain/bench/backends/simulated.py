@@ -74,7 +74,12 @@ class Tracer:
             last.append(self.native.launch(workload, events))
             return last[-1]
 
-        trace = counting.trace_workload(run, name=workload.name, class_tags=workload.class_tags)
+        trace = counting.trace_workload(
+            run,
+            name=workload.name,
+            class_tags=workload.class_tags,
+            count_syscalls=lambda: self.native.count_syscalls(workload),
+        )
         outcomes = [outcome_of(one, whole_tree=True) for one in last[:-1] or last]
         return Traced(trace, outcomes[0].status, outcomes[0].output, _medians(outcomes))
 

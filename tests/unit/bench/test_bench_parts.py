@@ -9,6 +9,7 @@ import pytest
 from pycontain.bench import counting, noise
 from pycontain.bench.backend import environment, split_figures
 from pycontain.bench.backends.engines import limit_options
+from pycontain.bench.backends.native import strace_total
 from pycontain.bench.bundle import oci_config, resources
 from pycontain.bench.image import BenchImage, from_directory, tree_digest
 from pycontain.bench.launch import Launch, Setting, launch_argv
@@ -94,6 +95,31 @@ def test_the_periodic_tick_is_not_counted_as_a_timer_too():
 def test_without_any_event_the_rung_says_so():
     trace = counting.times_of(launched(), "w", ())
     assert counting.with_counts(trace, ["syscalls"], (-1,)).rung == "rusage"
+
+
+def test_the_total_of_strace_is_read():
+    table = (
+        "% time     seconds  usecs/call     calls    errors syscall\n"
+        "------ ----------- ----------- --------- --------- ----------------\n"
+        " 60.00    0.000030           1        20           read\n"
+        "100.00    0.000050           1        29         1 total\n"
+    )
+    assert strace_total(table) == 29
+    assert strace_total("") is None
+
+
+def test_without_tracepoints_the_calls_come_from_strace(monkeypatch):
+    monkeypatch.setattr(counting, "tracepoint_ids", dict)
+    trace = counting.trace_workload(
+        lambda events: launched(), name="w", class_tags=(), count_syscalls=lambda: 17
+    )
+    assert (trace.rung, trace.syscalls, trace.forks) == ("strace", 17, None)
+
+
+def test_a_user_namespace_comes_after_the_root_it_fills():
+    argv = launch_argv(Setting(root="/r", uid=0, user_namespace=True), ["true"])
+    assert argv.index("-r") < argv.index("-U")
+    assert "-u" not in argv
 
 
 def test_the_stopwatch_is_told_everything():
