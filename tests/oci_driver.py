@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -176,7 +177,10 @@ class Oci:
         self.count += 1
         path = self.directory / f"bundle{self.count}"
         path.mkdir()
-        return Bundle(path, self.rootfs)
+        bundle = Bundle(path, self.rootfs)
+        # Without a path of its own it would be the id, which several runs of this suite share.
+        bundle.linux["cgroupsPath"] = f"/conformance-{os.getpid()}-{self.count}"
+        return bundle
 
     def argv(self, *args: object) -> list[str]:
         root = ["--root", str(self.state_root)]
@@ -253,7 +257,11 @@ class Oci:
         return self("exec", id, *args, **how)
 
     def clean(self) -> None:
-        """Delete what a test left."""
+        """Delete what a test left, and the cgroups above those it asked for."""
         if self.state_root.is_dir():
             for id in os.listdir(self.state_root):
                 self("delete", "--force", id, status=None)
+        for pattern in ("pycontain-*", "*/pycontain-*"):
+            for parent in Path("/sys/fs/cgroup").glob(pattern):
+                with contextlib.suppress(OSError):
+                    parent.rmdir()

@@ -18,9 +18,6 @@ from pycontain.runtime import state as states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
     from pycontain.cgroup.manager import Cgroup
     from pycontain.oci.runtime import Process, Resources, Spec
     from pycontain.runtime.hooks import HookError
@@ -36,9 +33,6 @@ ENDING_MS = 100
 
 PLAIN = "/plain"
 """There while start, kill and delete need no Python; see native/oci_verbs.c."""
-
-LATER_STAGES = ("startContainer", "poststart", "poststop")
-"""The hook stages that state.json has to remember, since they run after `create`."""
 
 
 class Container:
@@ -106,11 +100,11 @@ class Container:
         try:
             self._run_hooks("startContainer", states.CREATED)
         except PycontainError:
-            self._kill_init()
+            self.kill_init()
             raise
         fifo = self.home + states.FIFO
         _release(fifo, self.state.pid)
-        _remove_file(fifo)
+        remove_file(fifo)
 
     def poststart(self) -> list[HookError]:
         """Run the poststart hooks, each of them, and return the failures.
@@ -137,7 +131,7 @@ class Container:
             self._kill_all(signal)
         else:
             states.allow("kill", self.id, status)
-            own = _is_first(self.state.pid)
+            own = is_first(self.state.pid)
             if not send(self.state.pid, self.state.start_time, signal):
                 raise ConflictError(f"container not running: {self.id} is stopped")
             if signal == SIGKILL and not own:
@@ -158,7 +152,7 @@ class Container:
         if not force:
             states.allow("delete", self.id, status)
         if status != states.STOPPED:
-            self._kill_init()
+            self.kill_init()
         self.cgroup.kill()
         self.cgroup.remove()
         remove_home(self.home)
@@ -199,7 +193,7 @@ class Container:
 
     def _note_cgroup(self) -> None:
         """Remember directories that came with a controller joined just now (v1)."""
-        _remove_file(self.home + PLAIN)
+        remove_file(self.home + PLAIN)
         paths = self.cgroup.paths()
         if paths != self.state.cgroup:
             self.state.cgroup = paths
@@ -255,7 +249,7 @@ class Container:
 
             hooks.run(stage, wanted, states.document(self.state, status), self.state.pid)
 
-    def _kill_init(self) -> None:
+    def kill_init(self) -> None:
         if not self.state.pid:
             return
         try:
@@ -301,7 +295,9 @@ def create(
     `spec` is valid, its root.path absolute; `raw` are the bytes it was read from, if any. Raises
     ConflictError when the id is taken and whatever a step raises; nothing is left then.
     """
-    return _make(run_root, id, bundle, spec, options, manager_kind, raw, park=True)[0]
+    from pycontain.runtime import creation
+
+    return creation.make(run_root, id, bundle, spec, options, manager_kind, raw, park=True)[0]
 
 
 def run(
@@ -318,117 +314,19 @@ def run(
 
     poststart hooks are the caller's to run (`Container.poststart`).
     """
+    from pycontain.runtime import creation
+
     if not spec.get("hooks", {}).get("startContainer"):
-        return _make(run_root, id, bundle, spec, options, manager_kind, raw, park=False)
-    container, init = _make(run_root, id, bundle, spec, options, manager_kind, raw, park=True)
+        return creation.make(run_root, id, bundle, spec, options, manager_kind, raw, park=False)
+    container, init = creation.make(
+        run_root, id, bundle, spec, options, manager_kind, raw, park=True
+    )
     try:
         container.start_program()
     except BaseException:
         container.delete(force=True)
         raise
     return container, init
-
-
-def _make(
-    run_root: str,
-    id: str,
-    bundle: str,
-    spec: Spec,
-    options: LaunchOptions,
-    manager_kind: str,
-    raw: bytes,
-    *,
-    park: bool,
-) -> tuple[Container, Init]:
-    from pycontain.runtime import launch
-
-    home = states.claim(run_root, id)
-    undo: list[Callable[[], object]] = [lambda: remove_home(home)]
-    try:
-        container = Container(run_root, _new_state(id, bundle, spec))
-        _remember_config(home, spec, raw)
-        cgroup = options.cgroup or _open_cgroup(id, spec, manager_kind)
-        undo.append(cgroup.remove)
-        undo.append(cgroup.kill)
-        cgroup.create()
-        cgroup.apply(spec.get("linux", {}).get("resources", {}))
-        container.state.cgroup = cgroup.paths()
-        states.save(home, container.state)
-        options.bundle = bundle
-        options.cgroup = cgroup
-        options.park = _make_fifo(home) if park else ""
-        options.hooks = _hook_runner(container, spec)
-        init = launch.launch_init(spec, options)
-        undo.append(lambda: container._kill_init())
-        container._cgroup = cgroup
-        container.state.pid = init.pid
-        container.state.start_time = init.start_time
-        states.save(home, container.state)
-        if park and manager_kind == "cgroupfs" and cgroup.owned:
-            _note_plain(container)
-    except BaseException:
-        _undo(undo)
-        raise
-    return container, init
-
-
-def _new_state(id: str, bundle: str, spec: Spec) -> State:
-    state = states.State(id, bundle, spec["root"]["path"], spec["ociVersion"])
-    state.annotations = spec.get("annotations", {})
-    wanted: Any = spec.get("hooks", {})
-    state.hooks = {stage: wanted[stage] for stage in LATER_STAGES if wanted.get(stage)}
-    return state
-
-
-def _remember_config(home: str, spec: Spec, raw: bytes) -> None:
-    if not raw:
-        from pycontain.oci import codec
-
-        raw = codec.dumps(spec)
-    states.write_file(home + states.CONFIG_FILE, raw)
-
-
-def _note_plain(container: Container) -> None:
-    """Write what native/oci_verbs.c needs, for a container that nothing unusual belongs to."""
-    state = container.state
-    if state.hooks or not _is_first(state.pid):
-        return
-    lines = [f"{state.pid} {state.start_time}", *state.cgroup.values(), ""]
-    if len(set(lines)) == len(lines) and not any("\n" in line for line in lines):
-        text = "\n".join(lines).encode("utf-8", "surrogateescape")
-        states.write_file(container.home + PLAIN, text)
-
-
-def _open_cgroup(id: str, spec: Spec, kind: str) -> Cgroup:
-    from pycontain.cgroup import manager
-
-    path = spec.get("linux", {}).get("cgroupsPath", "")
-    return manager.open(kind, path, id=id)
-
-
-def _make_fifo(home: str) -> str:
-    path = home + states.FIFO
-    try:
-        posix.mkfifo(path, 0o622)
-    except OSError as error:
-        raise KernelError("make exec fifo", path, error, call="mkfifo") from None
-    return path
-
-
-def _hook_runner(container: Container, spec: Spec) -> Callable[[str, int], None] | None:
-    wanted: Any = spec.get("hooks")
-    if not wanted:
-        return None
-
-    def run_stage(stage: str, pid: int) -> None:
-        if wanted.get(stage):
-            from pycontain.runtime import hooks
-
-            container.state.pid = pid
-            document = states.document(container.state, states.CREATED)
-            hooks.run(stage, wanted[stage], document, pid)
-
-    return run_stage
 
 
 def _is_frozen(paths: dict[str, str]) -> bool:
@@ -438,7 +336,7 @@ def _is_frozen(paths: dict[str, str]) -> bool:
     return "" in paths and _word(paths[""] + "/cgroup.freeze") == b"1"
 
 
-def _is_first(pid: int) -> bool:
+def is_first(pid: int) -> bool:
     """Return whether `pid` is the first process of its pid namespace; True when it is gone."""
     try:
         data = states.read_file(f"/proc/{pid}/status")
@@ -486,16 +384,6 @@ def _poll(timeout_ms: int, *fds: int) -> bool:
     return bool(polled.poll(timeout_ms))
 
 
-def _undo(steps: list[Callable[[], object]]) -> None:
-    """Carry out `steps` last first; a step that fails does not keep the others from being done."""
-    for step in reversed(steps):
-        try:
-            step()
-        except PycontainError:
-            # The error on its way to the caller is the cause; this one is its echo.
-            continue
-
-
 def send(pid: int, start_time: int, signal: int) -> bool:
     """Send `signal` to the process `pid` that started at `start_time`; False when it is gone."""
     try:
@@ -530,7 +418,7 @@ def remove_home(home: str) -> None:
     except FileNotFoundError:
         return
     for name in names:
-        _remove_file(f"{home}/{name}")
+        remove_file(f"{home}/{name}")
     try:
         posix.rmdir(home)
     except FileNotFoundError:
@@ -539,7 +427,7 @@ def remove_home(home: str) -> None:
         raise KernelError("remove", home, error, call="rmdir") from None
 
 
-def _remove_file(path: str) -> None:
+def remove_file(path: str) -> None:
     try:
         posix.unlink(path)
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,8 +74,10 @@ def test_a_relative_cgroups_path_ends_the_path(oci: Oci, bundle: Bundle, tmp_pat
 
 
 def test_the_default_path_ends_in_the_id(oci: Oci, bundle: Bundle) -> None:
-    oci.running(bundle, "default-path")
-    assert any(p.endswith("/default-path") for p in cgroups_of(oci.state("default-path")["pid"]))
+    del bundle.linux["cgroupsPath"]
+    name = f"default-path-{os.getpid()}"
+    oci.running(bundle, name)
+    assert any(p.endswith("/" + name) for p in cgroups_of(oci.state(name)["pid"]))
 
 
 @pytest.mark.lacks(runc="new in 1.2")
@@ -94,11 +97,13 @@ def test_kill_without_a_pid_namespace_ends_every_process(
 
 
 def test_two_containers_without_path_do_not_share(oci: Oci, bundle: Bundle) -> None:
-    oci.running(bundle, "one")
-    oci.running(oci.bundle(), "two")
-    first = cgroups_of(oci.state("one")["pid"])
-    second = cgroups_of(oci.state("two")["pid"])
-    assert not {p for p in first & second if "one" in p or "two" in p}
+    other = oci.bundle()
+    del bundle.linux["cgroupsPath"], other.linux["cgroupsPath"]
+    names = [f"first-{os.getpid()}", f"second-{os.getpid()}"]
+    oci.running(bundle, names[0])
+    oci.running(other, names[1])
+    first, second = [cgroups_of(oci.state(name)["pid"]) for name in names]
+    assert not {p for p in first & second if str(os.getpid()) in p}
 
 
 def test_the_cgroup_is_gone_after_delete(oci: Oci, bundle: Bundle, path: str) -> None:

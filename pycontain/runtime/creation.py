@@ -1,0 +1,135 @@
+"""Making a container, and undoing what was made when a step fails.
+
+Owns the order: directory, cgroup, state, fifo, process. What the verbs on a made container need is
+`container`'s; this module is loaded by `create` and `run` alone.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from pycontain.cgroup import manager
+from pycontain.errors import KernelError, PycontainError
+from pycontain.oci import codec
+from pycontain.runtime import container as containers
+from pycontain.runtime import hooks, launch
+from pycontain.runtime import state as states
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pycontain.cgroup.manager import Cgroup
+    from pycontain.oci.runtime import Spec
+    from pycontain.runtime.container import Container
+    from pycontain.runtime.launch import Init, LaunchOptions
+    from pycontain.runtime.state import State
+
+LATER_STAGES = ("startContainer", "poststart", "poststop")
+"""The hook stages that state.json has to remember, since they run after `create`."""
+
+
+def make(
+    run_root: str,
+    id: str,
+    bundle: str,
+    spec: Spec,
+    options: LaunchOptions,
+    manager_kind: str,
+    raw: bytes,
+    *,
+    park: bool,
+) -> tuple[Container, Init]:
+    """Make a container, parked in its exec fifo with `park`; see `container.create` and `run`."""
+    home = states.claim(run_root, id)
+    undo: list[Callable[[], object]] = [lambda: containers.remove_home(home)]
+    try:
+        container = containers.Container(run_root, _new_state(id, bundle, spec))
+        _remember_config(home, spec, raw)
+        cgroup = options.cgroup or _open_cgroup(id, spec, manager_kind)
+        undo.append(cgroup.remove)
+        undo.append(cgroup.kill)
+        cgroup.create()
+        cgroup.apply(spec.get("linux", {}).get("resources", {}))
+        container.state.cgroup = cgroup.paths()
+        states.save(home, container.state)
+        options.bundle = bundle
+        options.cgroup = cgroup
+        options.park = _make_fifo(home) if park else ""
+        options.hooks = _hook_runner(container, spec)
+        init = launch.launch_init(spec, options)
+        undo.append(lambda: container.kill_init())
+        container._cgroup = cgroup
+        container.state.pid = init.pid
+        container.state.start_time = init.start_time
+        states.save(home, container.state)
+        if park and manager_kind == "cgroupfs" and cgroup.owned:
+            _note_plain(container)
+    except BaseException:
+        _undo(undo)
+        raise
+    return container, init
+
+
+def _new_state(id: str, bundle: str, spec: Spec) -> State:
+    state = states.State(id, bundle, spec["root"]["path"], spec["ociVersion"])
+    state.annotations = spec.get("annotations", {})
+    wanted: Any = spec.get("hooks", {})
+    state.hooks = {stage: wanted[stage] for stage in LATER_STAGES if wanted.get(stage)}
+    return state
+
+
+def _remember_config(home: str, spec: Spec, raw: bytes) -> None:
+    if not raw:
+        raw = codec.dumps(spec)
+    states.write_file(home + states.CONFIG_FILE, raw)
+
+
+def _note_plain(container: Container) -> None:
+    """Write what native/oci_verbs.c needs, for a container that nothing unusual belongs to."""
+    state = container.state
+    if state.hooks or not containers.is_first(state.pid):
+        return
+    lines = [f"{state.pid} {state.start_time}", *state.cgroup.values(), ""]
+    if len(set(lines)) == len(lines) and not any("\n" in line for line in lines):
+        text = "\n".join(lines).encode("utf-8", "surrogateescape")
+        states.write_file(container.home + containers.PLAIN, text)
+
+
+def _open_cgroup(id: str, spec: Spec, kind: str) -> Cgroup:
+    path = spec.get("linux", {}).get("cgroupsPath", "")
+    return manager.open(kind, path, id=id)
+
+
+def _make_fifo(home: str) -> str:
+    path = home + states.FIFO
+    try:
+        posix.mkfifo(path, 0o622)
+    except OSError as error:
+        raise KernelError("make exec fifo", path, error, call="mkfifo") from None
+    return path
+
+
+def _hook_runner(container: Container, spec: Spec) -> Callable[[str, int], None] | None:
+    wanted: Any = spec.get("hooks")
+    if not wanted:
+        return None
+
+    def run_stage(stage: str, pid: int) -> None:
+        if wanted.get(stage):
+            container.state.pid = pid
+            document = states.document(container.state, states.CREATED)
+            hooks.run(stage, wanted[stage], document, pid)
+
+    return run_stage
+
+
+def _undo(steps: list[Callable[[], object]]) -> None:
+    """Carry out `steps` last first; a step that fails does not keep the others from being done."""
+    for step in reversed(steps):
+        try:
+            step()
+        except PycontainError:
+            # The error on its way to the caller is the cause; this one is its echo.
+            continue
