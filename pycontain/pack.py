@@ -50,8 +50,13 @@ def load(key: str) -> bool:
     if version != VERSION or not _fresh(rows):
         return False
     sys.modules["builtins"].__dict__[FETCH] = _fetch
-    for row in rows:
-        _bring_in(row)
+    try:
+        for row in rows:
+            _bring_in(row)
+    except ImportError:
+        # What is in stays in; whoever needs this module imports it and gets the error itself.
+        del sys.modules[row[0]]
+        return False
     return True
 
 

@@ -3,7 +3,7 @@
 Hot verbs are parsed by `fast` without click. Whatever it leaves alone (help, mistakes, completion)
 and the groups mounted from other modules (bench, hypervisor, vm) go to `main`, which builds click
 commands from the same table. Every exception ends here: our own as its message and exit status,
-any other as one line that says it is a bug; PYCONTAIN_DEBUG=1 shows where.
+any other as one line; PYCONTAIN_DEBUG=1 shows where.
 """
 
 from __future__ import annotations
@@ -33,17 +33,32 @@ def main() -> None:
     """Run the command line of this process and end the process: the shell's way in."""
     # A command lives for milliseconds: collecting cycles meanwhile costs more than it frees.
     gc.disable()
+    _open_standard_streams()
     status = start(sys.argv[1:])
     from pycontain.cli import output
 
     # Nothing is left to finalise, and the interpreter's own end costs half a millisecond.
-    output.flush()
+    if not output.flush():
+        status = status or FAILED
     try:
         # What the groups mounted from elsewhere print goes through Python's own streams.
         sys.stdout.flush()
     except OSError:
         status = status or FAILED
     posix._exit(status)
+
+
+def _open_standard_streams() -> None:
+    # A caller may have closed any of them (`>&-`). A file opened later would get its number, and
+    # with it what the container prints.
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            posix.fstat(fd)
+        except OSError:
+            # The lowest free number is the one that was found closed.
+            posix.open("/dev/null", posix.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, "r" if fd == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 def start(argv: Sequence[str]) -> int:
@@ -59,7 +74,8 @@ def start(argv: Sequence[str]) -> int:
         return run(argv)
     recorder = pack.record()
     status = run(argv)
-    if status == 0:
+    # Through click it went a rarer way, whose modules the pack would bring in for nothing.
+    if status == 0 and "click" not in sys.modules:
         pack.save(key, recorder)
     return status
 
@@ -98,7 +114,7 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         return BROKEN_PIPE
     except Exception as error:
-        return _bug(error)
+        return _unforeseen(error, as_json=wants_json(argv))
 
 
 def call(parsed: Parsed) -> int:
@@ -126,30 +142,35 @@ def wants_json(argv: Sequence[str]) -> bool:
 
 
 def _click(argv: Sequence[str]) -> int:
-    _enable_site_packages()
+    enable_site_packages()
     from pycontain.cli.main import run as run_click
 
     return run_click(argv)
 
 
-def _enable_site_packages() -> None:
-    # The command starts as `python -S`: click and the rest are found only after this.
+def enable_site_packages() -> None:
+    """Make installed packages importable: the command starts as `python -S`, without them."""
     if sys.flags.no_site:
         import site
 
         site.main()
 
 
-def _bug(error: Exception) -> int:
+def _unforeseen(error: Exception, *, as_json: bool) -> int:
     from pycontain.cli import output
-    from pycontain.errors import PycontainError, quote
+    from pycontain.errors import KernelError, PycontainError, quote
 
     if b"PYCONTAIN_DEBUG" in posix.environ:
         raise error
-    what = f"{type(error).__name__}: {error}"
-    where = PycontainError(
-        f"internal error: {quote(what)[:300]}",
-        hint="PYCONTAIN_DEBUG=1 shows where; please report it",
-    )
-    output.error(where, as_json=False)
+    hint = "PYCONTAIN_DEBUG=1 shows where"
+    shown: PycontainError
+    if isinstance(error, OSError) and error.errno:
+        # A call no step foresaw to fail, mostly because this process has reached a limit.
+        shown = KernelError("system call failed", error.filename or "", error, hint=hint)
+    elif isinstance(error, MemoryError):
+        shown = PycontainError("out of memory", hint=hint)
+    else:
+        what = quote(f"{type(error).__name__}: {error}")[:300]
+        shown = PycontainError(f"internal error: {what}", hint=f"{hint}; please report it")
+    output.error(shown, as_json=as_json)
     return FAILED

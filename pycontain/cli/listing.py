@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pycontain.engine.store import Record
 
 COMMAND_WIDTH = 20
+FILTERS = ("id", "name", "status", "ancestor", "network", "label", "exited")
 PS_COLUMNS = {
     "ID": "CONTAINER ID",
     "Image": "IMAGE",
@@ -52,7 +53,8 @@ def _reconcile(engine: Engine) -> None:
 
 def _rows(engine: Engine, parsed: Parsed) -> list[dict[str, str]]:
     last = parsed.values.get("last", 1 if parsed.flag("latest") else 0)
-    every = parsed.flag("all") or bool(last) or any(key == "status" for key, _ in _filters(parsed))
+    keys = [key for key, _ in _filters(parsed)]
+    every = parsed.flag("all") or bool(last) or "status" in keys or "exited" in keys
     rows = []
     for record in engine.store.records():
         status = engine.status(record)
@@ -62,8 +64,13 @@ def _rows(engine: Engine, parsed: Parsed) -> list[dict[str, str]]:
 
 
 def _filters(parsed: Parsed) -> list[tuple[str, str]]:
+    """Return (key, value) of each --filter; raises UsageError for a key that is not known."""
     found = parsed.values.get("filter", [])
-    return found if isinstance(found, list) else []
+    filters = found if isinstance(found, list) else []
+    for key, _ in filters:
+        if key not in FILTERS:
+            raise UsageError(f"--filter {key}: expected one of {', '.join(FILTERS)}")
+    return filters
 
 
 def _matches(record: Record, status: str, engine: Engine, parsed: Parsed) -> bool:
@@ -91,9 +98,6 @@ def _has(record: Record, status: str, engine: Engine, key: str, value: str) -> b
         "ancestor": value in (record.image, record.image_id, record.image.partition(":")[0]),
         "network": value == record.network,
     }
-    if key not in simple:
-        expected = ", ".join([*simple, "label", "exited"])
-        raise UsageError(f"--filter {key}: expected one of {expected}")
     return simple[key]
 
 

@@ -58,16 +58,18 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         _pending.append(("".join(padded) + row[-1] + "\n").encode("utf-8", "backslashreplace"))
 
 
-def flush() -> None:
-    """Write what was printed; a reader that went away is no error."""
+def flush() -> bool:
+    """Write what was printed; return False if it could not be (a reader that left is no error)."""
     data = b"".join(_pending)
     _pending.clear()
     try:
         write(1, data)
     except BrokenPipeError:
-        return
+        return True
     except OSError as error:
-        write(2, f"pycontain: write output: {error.strerror}\n".encode())
+        _to_stderr(f"pycontain: write output: {error.strerror}\n".encode())
+        return False
+    return True
 
 
 def write(fd: int, data: bytes) -> None:

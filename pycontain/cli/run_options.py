@@ -138,7 +138,7 @@ ISOLATION = (
         aliases=("net",),
         default="none",
     ),
-    Option("userns", "", "text", "MODE", "user namespace: host, auto or UID:GID:SIZE of the host"),
+    Option("userns", "", "text", "MODE", "user namespace: host, auto, keep-id or UID:GID:SIZE"),
     Option("cgroupns", "", "text", "MODE", "cgroup namespace: private or host", default="private"),
     Option(
         "time-offset",

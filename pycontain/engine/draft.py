@@ -148,10 +148,18 @@ class Maker:
         host.cgroups_path = _cgroups_path(options, record)
         host.delegated = record.cgroup_manager != "disabled"
         host.caller = _caller_environment() if options.env else {}
-        if posix.geteuid() != 0:
+        own = posix.geteuid() == 0 and options.userns not in ("", "host")
+        if own:
+            from pycontain.engine import userns
+
+            userns.apply(self.store, record.id, options.userns, host)
+            userns.map_layers(record.rootfs_mounts, self.store.root, directory)
+        elif posix.geteuid() != 0:
             _map_ids(host, options)
         host.files = self._files(options, record, directory, host)
         host.mounts = self._mounts(options, image, record, host)
+        if own:
+            userns.own_files(host.files, host)
         if options.init:
             host.init = native_program("init")
         host.seccomp = _seccomp(options, who, host)
@@ -200,6 +208,10 @@ class Maker:
         record.volumes = made
         record.mounts = volumes.listing(mounts)
         fill.fill(self._layers(image), empty)
+        if host.uid_maps and posix.geteuid() == 0:
+            from pycontain.engine import userns
+
+            userns.own_volumes(self.store.root, mounts, empty, host)
         return mounts
 
     def _remember(self, record: Record, directory: str, spec: Spec, options: RunOptions) -> None:
