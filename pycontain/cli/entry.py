@@ -56,7 +56,7 @@ def _open_standard_streams() -> None:
             posix.fstat(fd)
         except OSError:
             # The lowest free number is the one that was found closed.
-            posix.open("/dev/null", posix.O_RDWR)
+            posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(fd, "r" if fd == 0 else "w", closefd=False))  # noqa: SIM115
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import posix
 import time
 
-from pycontain.cli import context, entry, output
+from pycontain.cli import context, output
+from pycontain.cli.entry import enable_site_packages
 from pycontain.engine.engine import each
 from pycontain.errors import UsageError
 from pycontain.image.store import ImageStore
@@ -24,7 +25,7 @@ BAR_WIDTH = 30
 def load(parsed: Parsed) -> int:
     """`pycontain load`: prints the references that were loaded."""
     # zstd comes from an installed package, and so does the faster gzip.
-    entry.enable_site_packages()
+    enable_site_packages()
     from pycontain.engine import unpack
 
     source = parsed.text("input", "-")
@@ -42,7 +43,7 @@ def load(parsed: Parsed) -> int:
 
 def import_(parsed: Parsed) -> int:
     """`pycontain import`: prints the new image's id."""
-    entry.enable_site_packages()
+    enable_site_packages()
     from pycontain.engine import unpack
 
     root = context.data_root(parsed)
