@@ -218,8 +218,25 @@ def _trees(spec: Spec, inputs: Inputs, held: Gathered) -> None:
         from pycontain.runtime import idmap
 
         inputs.trees = {index: held.keep(fd) for index, fd in idmap.trees(spec, inputs).items()}
-        if inputs.user_namespace and not inputs.rootless and not inputs.rootfs_mounts:
-            inputs.root_tree = held.keep(idmap.root_tree(inputs.rootfs))
+        if inputs.user_namespace and not inputs.rootless:
+            inputs.root_tree = held.keep(_root_tree(spec, inputs))
+
+
+def _root_tree(spec: Spec, inputs: Inputs) -> int:
+    """Open the rootfs for a child whose root may not be able to go there."""
+    if not inputs.rootfs_mounts:
+        from pycontain.runtime import idmap
+
+        return idmap.root_tree(inputs.rootfs)
+    from pycontain.runtime import mappedroot
+
+    linux, user = spec["linux"], (spec.get("process") or {}).get("user") or {}
+    uids, gids = linux.get("uidMappings") or [], linux.get("gidMappings") or []
+    if inputs.console < 0:
+        uid = mappedroot.host_id(uids, user.get("uid", 0))
+        gid = mappedroot.host_id(gids, user.get("gid", 0))
+        mappedroot.give_pipes(inputs.stdio, uid, gid)
+    return mappedroot.tree(inputs.rootfs_mounts, inputs.rootfs, uids, gids)
 
 
 def for_exec(

@@ -132,6 +132,18 @@ def root_tree(path: str) -> int:
     return tree
 
 
+def mapped_tree(source: str, uids: list[IdMapping], gids: list[IdMapping]) -> int:
+    """Return a detached, private, id-mapped copy of the mount at `source`."""
+    tree = _tree(source, recursive=False)
+    try:
+        kernel.mount_setattr(tree, "", c.AT_EMPTY_PATH, propagation=c.MS_PRIVATE)
+        _map_tree(tree, uids, gids, deep=False, source=source)
+    except BaseException:
+        posix.close(tree)
+        raise
+    return tree
+
+
 def _tree(source: str, recursive: bool) -> int:
     flags = c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC | (c.AT_RECURSIVE if recursive else 0)
     try:
