@@ -85,6 +85,8 @@ def disk_request(
     latency, service, byte = _disk_constants(profile, path)
     wait = max(costs["t_blk_min"], costs[latency] * min(device_s, costs["t_wake_cap"]))
     added = wait + size_beyond_page(size) * costs[byte]
+    if path == "dom0":
+        added += costs["t_dom0_sched"]
     emulation = costs["t_emul_disk"] if drivers == "emulated" else 0.0
     # Without a service constant the VMM is synchronous: its thread is held for the whole request.
     svc = costs[service] if service else device_s + costs["t_svc_sync"]

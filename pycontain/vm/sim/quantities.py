@@ -38,7 +38,13 @@ def _time(scenario: Scenario) -> Model:
     if scenario.native is None and not scenario.operations and "events" not in scenario.document:
         raise scenario.wants("native.value (or operations)")
     machine = Machine(scenario.configuration)
-    return lambda costs: _run(machine, scenario, costs).wall_s
+    ballooned = scenario.section("memory").get("balloon_bytes", 0) > 0
+
+    def seconds(costs: Costs) -> float:
+        wall_s = _run(machine, scenario, costs).wall_s
+        return wall_s * costs["k_balloon"] if ballooned else wall_s
+
+    return seconds
 
 
 def _run(machine: Machine, scenario: Scenario, costs: Costs) -> Run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +15,6 @@ from pycontain.vm.sim.constants import Constant, Costs, load_constants, read_tom
 from pycontain.vm.sim.estimate import interval, rounded, tornado
 from pycontain.vm.sim.hardware import classes
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 CONSTANTS = load_constants("zen4_2023")
 
 
@@ -26,6 +23,13 @@ def test_every_constant_has_a_range_a_unit_a_tag_and_a_source(class_: str) -> No
     for constant in load_constants(class_):
         assert constant.low <= constant.value <= constant.high
         assert constant.unit and constant.source
+
+
+def test_every_constant_is_used_by_the_model_or_a_profile() -> None:
+    package = Path(render.__file__).parent
+    files = [*package.glob("*.py"), *package.glob("data/profiles/*.toml")]
+    text = " ".join(file.read_text("utf-8") for file in files)
+    assert [name for name in CONSTANTS.names() if f'"{name}"' not in text] == []
 
 
 def test_a_class_replaces_only_its_own_constants() -> None:

@@ -153,6 +153,12 @@ def test_slowdown_and_time_are_the_same_run(sim: ModuleType) -> None:
     assert ratio == pytest.approx(seconds / 30)
 
 
+def test_a_ballooned_guest_runs_a_little_longer(sim: ModuleType) -> None:
+    document = {"quantity": "time", "unit": "s", "native": {"value": 10}, "hypervisor": KVM}
+    plain = value(sim, **document)
+    assert 1.01 < value(sim, memory={"balloon_bytes": 2**28}, **document) / plain < 1.05
+
+
 def test_a_loop_of_one_operation_finds_its_caches_warm(sim: ModuleType) -> None:
     loop = sim.scenario(quantity="time", unit="us", native={"value": 1}, operations={"cpuid": 1})
     whole = sim.scenario(quantity="time", unit="s", native={"value": 1}, operations={"cpuid": 1})
