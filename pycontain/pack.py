@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    Row = tuple[str, str, int, int, bool, Any]
+    Row = tuple[str, str, int, int, str, Any]
 
 HOME = __file__.rpartition("/")[0]
-VERSION = (3, sys.implementation.cache_tag)
+VERSION = (4, sys.implementation.cache_tag)
 FETCH = "__pycontain_fetch__"
 """The builtin that stubs call."""
 MANY = 6
+MODULE, PACKAGE, EXTENSION = "module", "package", "extension"
 
 fetched: list[tuple[str, str]] = []
 """(module, qualified name) of each function whose code was fetched by a stub."""
@@ -83,10 +84,33 @@ def _fresh(rows: list[Row]) -> bool:
     return True
 
 
+class _Spec:
+    """As much of a module spec as loading an extension module takes."""
+
+    __slots__ = ("name", "origin")
+
+
+def _bring_in_extension(name: str, path: str) -> None:
+    import _imp
+
+    spec: Any = _Spec()
+    spec.name, spec.origin = name, path
+    module = _imp.create_dynamic(spec)
+    sys.modules[name] = module
+    _imp.exec_dynamic(module)
+    parent, _, child = name.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], child, module)
+
+
 def _bring_in(row: Row) -> None:
-    name, path, _, _, is_package, code = row
+    name, path, _, _, kind, code = row
     modules = sys.modules
     if name in modules:
+        return
+    if kind == EXTENSION:
+        # The path finder would look for it in every directory again.
+        _bring_in_extension(name, path)
         return
     module = type(sys)(name)
     scope = module.__dict__
@@ -94,8 +118,8 @@ def _bring_in(row: Row) -> None:
     parent, _, child = name.rpartition(".")
     if parent and parent not in modules:
         __import__(parent)
-    scope["__package__"] = name if is_package else parent
-    if is_package:
+    scope["__package__"] = name if kind == PACKAGE else parent
+    if kind == PACKAGE:
         scope["__path__"] = [path.rpartition("/")[0]]
     modules[name] = module
     exec(code, scope)
@@ -118,25 +142,31 @@ class Recorder:
     """Notes in which order our modules became complete, and which functions were called."""
 
     def __init__(self) -> None:
-        self.complete: list[tuple[str, str, bool]] = []
+        self.complete: list[tuple[str, str, str]] = []
         self.called: set[tuple[str, str]] = set()
+        # Imported before the finder is in place: it would be asked for its own parts.
+        from importlib import machinery
+
+        self.machinery: Any = machinery
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         """Find a module like the path finder does, and note when it has run."""
-        if not name.startswith("pycontain."):
+        spec = self.machinery.PathFinder.find_spec(name, path, target)
+        if spec is None:
             return None
-        from importlib.machinery import PathFinder, SourceFileLoader
-
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is None or not isinstance(spec.loader, SourceFileLoader):
+        loader = spec.loader
+        ours = name.startswith("pycontain.")
+        ours = ours and isinstance(loader, self.machinery.SourceFileLoader)
+        if not ours and not isinstance(loader, self.machinery.ExtensionFileLoader):
             return spec
-        loader, run = spec.loader, spec.loader.exec_module
+        run = loader.exec_module
+        kind = EXTENSION if not ours else PACKAGE if spec.submodule_search_locations else MODULE
 
         def run_and_note(module: Any) -> None:
             run(module)
-            self.complete.append((name, str(spec.origin), loader.is_package(name)))
+            self.complete.append((name, str(spec.origin), kind))
 
-        loader.exec_module = run_and_note  # type: ignore[method-assign]
+        loader.exec_module = run_and_note
         return spec
 
     def note_call(self, frame: Any, event: str, argument: object) -> None:

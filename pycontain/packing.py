@@ -8,7 +8,7 @@ import os
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from pycontain.pack import FETCH, VERSION, path_of
+from pycontain.pack import EXTENSION, FETCH, VERSION, path_of
 
 _STUB = compile(
     f"def stub(*words, **named):\n    return {FETCH}('module', 'name')(*words, **named)\n",
@@ -18,22 +18,25 @@ _STUB = compile(
 )
 
 
-def write(key: str, complete: list[tuple[str, str, bool]], called: set[tuple[str, str]]) -> None:
-    """Write the pack `key` of the modules in `complete`: (name, path, is a package), in order."""
+def write(key: str, complete: list[tuple[str, str, str]], called: set[tuple[str, str]]) -> None:
+    """Write the pack `key` of the modules in `complete`: (name, path, kind), in order."""
     import sys
 
     rows = []
     try:
-        for name, path, is_package in complete:
+        for name, path, kind in complete:
             status = os.stat(path)
-            with open(path, "rb") as file:
-                code = compact(file.read(), path)
-            code = _prune(code, sys.modules[name], called)
-            rows.append((name, path, status.st_mtime_ns, status.st_size, is_package, code))
+            code = None if kind == EXTENSION else _code(path, sys.modules[name], called)
+            rows.append((name, path, status.st_mtime_ns, status.st_size, kind, code))
         _replace(path_of(key), marshal.dumps((VERSION, rows)))
     except (OSError, SyntaxError, ValueError, KeyError):
         # A source changed under us, or this directory is not ours: a cache can wait.
         return
+
+
+def _code(path: str, module: ModuleType, called: set[tuple[str, str]]) -> CodeType:
+    with open(path, "rb") as file:
+        return _prune(compact(file.read(), path), module, called)
 
 
 def widen(key: str, further: set[tuple[str, str]]) -> None:
@@ -45,7 +48,7 @@ def widen(key: str, further: set[tuple[str, str]]) -> None:
         return
     if version != VERSION:
         return
-    kept = {(row[0], name) for row in rows for name in _with_code(row[5])}
+    kept = {(row[0], name) for row in rows if row[5] for name in _with_code(row[5])}
     write(key, [(row[0], row[1], row[4]) for row in rows], kept | further)
 
 

@@ -180,12 +180,18 @@ class Engine:
         return "created" if not status else "exited"
 
     def started(self, record: Record) -> float:
-        """Return when a running container was started."""
-        return containers.load(self.store.run_root, record.id).state.created
+        """Return when a running container was started; now, if it has just ended."""
+        try:
+            return containers.load(self.store.run_root, record.id).state.created
+        except PycontainError:
+            return time.time()
 
     def pid(self, record: Record) -> int:
-        """Return the pid of a running container's init, as the host sees it."""
-        return containers.load(self.store.run_root, record.id).pid
+        """Return the pid of a running container's init, as the host sees it; 0 if it is gone."""
+        try:
+            return containers.load(self.store.run_root, record.id).pid
+        except PycontainError:
+            return 0
 
     def spec(self, record: Record) -> dict[str, Any]:
         """Return the Spec of a container, {} when it is gone."""
@@ -200,7 +206,10 @@ class Engine:
 
     def applied(self, record: Record) -> list[dict[str, str]]:
         """Return each limit of a running container as it was asked for and as the kernel has it."""
-        container = containers.load(self.store.run_root, record.id)
+        try:
+            container = containers.load(self.store.run_root, record.id)
+        except PycontainError:
+            return []
         return container.cgroup.applied(container.config().get("linux", {}).get("resources", {}))
 
     def running(self, word: str) -> tuple[Record, Container]:

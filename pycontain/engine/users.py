@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Reader = Callable[[str, int], bytes | None]
 
-LIMIT = 8 << 20
+LIMIT = 1 << 20
 """Bytes of /etc/passwd or /etc/group that are read."""
 
 

@@ -61,7 +61,7 @@ from pycontain import pack, packing
 pack.path_of = packing.path_of = lambda key: {place!r} + "/" + key
 sys.path.insert(0, {place!r})
 import sample
-packing.write("key", [("sample", sample.__file__, False)], {called!r})
+packing.write("key", [("sample", sample.__file__, "module")], {called!r})
 del sys.modules["sample"]
 assert pack.load("key")
 import sample
