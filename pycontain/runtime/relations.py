@@ -62,7 +62,7 @@ def check(spec: Any) -> None:
     _names(document, spaces)
     for index, mount in enumerate(document.get("mounts", [])):
         _within(index, _mount, mount, key="mounts")
-    for rule in (_mappings, _time, _sysctl, _paths, _devices, _seccomp, _resources, _other):
+    for rule in (_mappings, _time, _sysctl, _paths, _devices, seccomp, _resources, _other):
         try:
             rule(linux, spaces)
         except RuleError as bad:
@@ -242,23 +242,24 @@ def _devices(linux: Linux, spaces: dict[str, str]) -> None:
                 raise RuleError("must not be negative", "devices", index, key)
 
 
-def _seccomp(linux: Linux, spaces: dict[str, str]) -> None:
-    seccomp = linux.get("seccomp")
-    if not seccomp:
+def seccomp(linux: Linux, spaces: dict[str, str] | None = None) -> None:
+    """Check what the fields of linux.seccomp demand of each other. Raises RuleError."""
+    profile = linux.get("seccomp")
+    if not profile:
         return
-    if seccomp["defaultAction"] == "SCMP_ACT_NOTIFY":
+    if profile["defaultAction"] == "SCMP_ACT_NOTIFY":
         raise RuleError("SCMP_ACT_NOTIFY cannot be the default", "seccomp", "defaultAction")
     notify = False
-    for index, rule in enumerate(seccomp.get("syscalls", [])):
+    for index, rule in enumerate(profile.get("syscalls", [])):
         if not rule["names"]:
             raise RuleError("must not be empty", "seccomp", "syscalls", index, "names")
         if rule["action"] == "SCMP_ACT_NOTIFY":
             notify = True
             if "write" in rule["names"]:
                 raise RuleError("write cannot be SCMP_ACT_NOTIFY", "seccomp", "syscalls", index)
-    if notify and not seccomp.get("listenerPath"):
+    if notify and not profile.get("listenerPath"):
         raise RuleError("is missing, SCMP_ACT_NOTIFY needs it", "seccomp", "listenerPath")
-    if seccomp.get("listenerMetadata") and not seccomp.get("listenerPath"):
+    if profile.get("listenerMetadata") and not profile.get("listenerPath"):
         raise RuleError("is set without listenerPath", "seccomp", "listenerMetadata")
 
 

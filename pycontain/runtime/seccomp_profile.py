@@ -144,18 +144,29 @@ def _when(name: str, op: str, value: int) -> SeccompRule:
     return {"names": [name], "action": "SCMP_ACT_ALLOW", "args": [condition]}  # type: ignore[list-item]
 
 
+PROFILE_LIMIT = 4 << 20
+"""Bytes of a profile; docker's own has 20 kB."""
+
+
 def load_profile(path: str, capabilities: Iterable[str] = (), arch: str = "") -> Seccomp:
     """Read a profile, OCI's or docker's format; raises InvalidError and KernelError."""
-    from pycontain.cgroup.files import read
+    from pycontain import trees
     from pycontain.oci import codec
+    from pycontain.runtime.validate import validate_seccomp
 
+    what = f"seccomp profile {path}"
     try:
-        text = read(path)
+        text = trees.read_file(path, PROFILE_LIMIT)
     except OSError as error:
         raise KernelError("read seccomp profile", path, error, call="open") from None
-    profile = codec.load_object(text.encode(), f"seccomp profile {path}")
-    release = posix.uname().release
-    return from_docker(profile, capabilities, arch or posix.uname().machine, release)
+    profile = codec.load_object(text, what)
+    host = posix.uname()
+    try:
+        result = from_docker(profile, capabilities, arch or host.machine, host.release)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # What docker adds to the format has no schema of its own.
+        raise InvalidError(f"{what}: a value has the wrong type") from None
+    return validate_seccomp(result, what)
 
 
 def from_docker(

@@ -27,7 +27,7 @@ from pycontain.runtime.rules import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pycontain.oci.runtime import Process, Resources, Spec
+    from pycontain.oci.runtime import Process, Resources, Seccomp, Spec
     from pycontain.runtime.rules import Rule
 
 ID_MAX = 4294967294
@@ -56,6 +56,13 @@ def validate_resources(document: object, what: str = "resources") -> Resources:
     """Return `document` (what `update --resources` reads) as Resources. Raises InvalidError."""
     _apply(what, _RESOURCES, document)
     _apply(what, relations.check_resources, document)
+    return document  # type: ignore[return-value]
+
+
+def validate_seccomp(document: object, what: str) -> Seccomp:
+    """Return `document` (a profile in a file) as linux.seccomp. Raises InvalidError."""
+    _apply(what, _SECCOMP, document)
+    _apply(what, lambda profile: relations.seccomp({"seccomp": profile}), document)
     return document  # type: ignore[return-value]
 
 
