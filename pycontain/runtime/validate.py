@@ -27,6 +27,8 @@ from pycontain.runtime.rules import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pycontain.oci.runtime import Process, Resources, Seccomp, Spec
     from pycontain.runtime.rules import Rule
 
@@ -62,8 +64,12 @@ def validate_resources(document: object, what: str = "resources") -> Resources:
 def validate_seccomp(document: object, what: str) -> Seccomp:
     """Return `document` (a profile in a file) as linux.seccomp. Raises InvalidError."""
     _apply(what, _SECCOMP, document)
-    _apply(what, lambda profile: relations.seccomp({"seccomp": profile}), document)
+    _apply(what, _seccomp_relations, document)
     return document  # type: ignore[return-value]
+
+
+def _seccomp_relations(profile: Any) -> None:
+    relations.seccomp({"seccomp": profile})
 
 
 def _apply(what: str, rule: Rule, document: object) -> None:
