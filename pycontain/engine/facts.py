@@ -44,9 +44,18 @@ def namespaces(options: RunOptions, pid_of: PidOf) -> tuple[dict[str, str], dict
         if mode == "host":
             continue
         found[kind] = _path(kind, mode, pid_of, joins)
-    if options.time_offset:
+    if options.time_offset or _has_time_namespaces():
         found["time"] = ""
     return found, joins
+
+
+def _has_time_namespaces() -> bool:
+    try:
+        posix.stat("/proc/self/ns/time")
+    except FileNotFoundError:
+        # Before Linux 5.6, or left out by its configuration.
+        return False
+    return True
 
 
 def _path(kind: str, mode: str, pid_of: PidOf, joins: dict[str, str]) -> str:

@@ -14,15 +14,17 @@ import time
 
 from pycontain.engine import removal
 from pycontain.engine.engine import Engine, Outcome, exit_of
-from pycontain.errors import KernelError, NotFoundError, UsageError
+from pycontain.errors import KernelError, NotFoundError, PycontainError, UsageError
 from pycontain.oci import codec
 from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from pycontain.engine.draft import Draft
+    from pycontain.oci.runtime import Linux
     from pycontain.spec.options import RunOptions
 
 MNT_DETACH = 2
@@ -41,6 +43,10 @@ def run(engine: Engine, options: RunOptions, image: str, command: Sequence[str])
     if options.detach:
         raise UsageError(
             "--runtime takes no -d", hint="use the other runtime under an engine of its own"
+        )
+    if options.userns not in ("", "host") and os.geteuid() == 0:
+        raise UsageError(
+            "--runtime takes no --userns", hint="no other runtime mounts our layers id-mapped"
         )
     program = shutil.which(options.runtime)
     if not program:
@@ -85,8 +91,30 @@ def _unmount(draft: Draft) -> None:
         kernel.umount2(target, MNT_DETACH)
 
 
+def _known(program: str, linux: Linux) -> Linux:
+    """Return `linux` without a time namespace where the runtime has none (runc before 1.2).
+
+    One that was asked for by its offsets stays: then it is for the runtime to refuse.
+    """
+    if linux.get("timeOffsets") or "time" in _namespaces(program):
+        return linux
+    found: Linux = {**linux}
+    found["namespaces"] = [space for space in linux["namespaces"] if space["type"] != "time"]
+    return found
+
+
+def _namespaces(program: str) -> list[str]:
+    """Return the namespaces that the runtime's `features` names; [] where it has no such verb."""
+    try:
+        told = subprocess.run([program, "features"], capture_output=True, check=True, timeout=10)
+        document: Any = codec.load_object(told.stdout, program)
+        return list(document["linux"]["namespaces"])
+    except (OSError, subprocess.SubprocessError, PycontainError, KeyError, TypeError):
+        return []
+
+
 def _run(program: str, draft: Draft, state_root: str) -> int:
-    spec = {**draft.spec, "ociVersion": "1.0.2"}
+    spec = {**draft.spec, "ociVersion": "1.0.2", "linux": _known(program, draft.spec["linux"])}
     with open(draft.directory + "/config.json", "wb") as file:
         file.write(codec.dumps(spec))
     os.makedirs(state_root, mode=0o700, exist_ok=True)

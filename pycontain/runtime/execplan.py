@@ -32,6 +32,8 @@ def join(spec: Spec, wanted: Process, inputs: Inputs) -> Program:
     for fd in inputs.cgroup_fds:
         program.call("write", fd, "0", 1, target="cgroup.procs")
     early = inputs.join_flags & ~c.CLONE_NEWTIME
+    if inputs.join_flags & c.CLONE_NEWTIME:
+        draft.keep.append(inputs.join_pidfd)
     plan.stub(draft)
     program.step("join namespaces", "linux.namespaces")
     _join(draft, early)

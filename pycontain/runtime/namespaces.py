@@ -64,18 +64,27 @@ def clone_flags(spaces: dict[str, str]) -> int:
 
 
 def enter(draft: Draft, spaces: dict[str, str]) -> None:
-    """Write: join the namespaces given by path, take root's ids in a new user namespace."""
+    """Write: join the namespaces given by path, wait for the id maps of a new user namespace."""
     program, inputs = draft.program, draft.inputs
     for kind, flag in FLAGS.items():
         # Before the clone, since they only take children (pid) or shall own what it makes (user).
         if kind in inputs.namespaces and kind not in ("pid", "user", *_LATER):
             program.step("join namespace", "linux.namespaces")
             program.call("setns", inputs.namespaces[kind], flag, target=spaces[kind])
+    if spaces.get("user") == "":
+        program.step("enter user namespace", "linux.uidMappings")
+        draft.await_parent("id maps")
+
+
+def take_root(draft: Draft, spaces: dict[str, str]) -> None:
+    """Write: take root's ids in the user namespace.
+
+    It makes the child undumpable, and what is undumpable may not write to its own /proc files.
+    """
+    program = draft.program
     if "user" not in spaces:
         return
     program.step("enter user namespace", "linux.uidMappings")
-    if not spaces["user"]:
-        draft.await_parent("id maps")
     # Files made from here on belong to the container's root, not to an unmapped id.
     program.call("setresgid", 0, 0, 0, target="0")
     program.call("setresuid", 0, 0, 0, target="0")
