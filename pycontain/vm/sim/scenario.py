@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MICRO_S = 1e-3
 """A native time below this is a loop of one operation: caches stay warm."""
 
+MACRO_S = 0.05
+"""A time above this is an application's, not an operation's."""
+
 DISK_VCPUS = 4
 """vCPUs of a disk benchmark that does not say: fio with several jobs."""
 
@@ -82,6 +85,8 @@ class Scenario:
         """Rows of one group are scored together."""
         default = GROUPS[self.quantity]
         if self.quantity == "throughput" and not self.is_stream:
+            default = "macro"
+        if self.quantity == "time" and (self.native or 0.0) > MACRO_S:
             default = "macro"
         return str(self.document.get("group", default))
 

@@ -64,8 +64,8 @@ class Score:
 
 
 def load_rows(directory: Path, *, draws: int = DRAWS) -> list[Row]:
-    """Return every scenario of a directory with an expected value, answered."""
-    files = sorted(directory.rglob("*.json"))
+    """Return every scenario of a directory (or one file) with an expected value, answered."""
+    files = [directory] if directory.is_file() else sorted(directory.rglob("*.json"))
     if not files:
         raise NotFoundError(f"no scenario in {directory}")
     scenarios = [load_scenario(file) for file in files]
@@ -122,14 +122,17 @@ def by(rows: Iterable[Row], key: str) -> dict[str, list[Row]]:
     return found
 
 
-def gates(rows: Sequence[Row]) -> dict[str, tuple[float, float, bool]]:
-    """Return each gate as (score, limit, passed) over the predict rows of all groups."""
+def gates(rows: Sequence[Row]) -> dict[str, tuple[float | None, float, bool]]:
+    """Return each gate as (score, limit, passed) over the predict rows of all groups.
+
+    The score is None, and the gate closed, where no row could open it.
+    """
     predict = [row for row in rows if row.scenario.predicts]
     groups = by(predict, "group")
-    found = {}
+    found: dict[str, tuple[float | None, float, bool]] = {}
     for group, limit in GATES.items():
-        error = score(groups[group]).error if group in groups else math.inf
-        found[f"{group} median |ln|"] = (error, limit, error <= limit)
+        error = score(groups[group]).error if group in groups else None
+        found[f"{group} median |ln|"] = (error, limit, error is not None and error <= limit)
     tau = kendall(predict)
-    found["tau"] = (tau or 0.0, TAU_GATE, (tau or 0.0) >= TAU_GATE)
+    found["tau"] = (tau, TAU_GATE, tau is not None and tau >= TAU_GATE)
     return found

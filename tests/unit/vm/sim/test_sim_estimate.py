@@ -26,6 +26,22 @@ def test_every_constant_has_a_range_a_unit_a_tag_and_a_source(class_: str) -> No
         assert constant.unit and constant.source
 
 
+@pytest.mark.parametrize("class_", list(classes()))
+def test_the_unit_of_a_constant_follows_from_its_name(class_: str) -> None:
+    units = {
+        "c": ("cycles", "cycles/byte"),
+        "t": ("s", "s/MB", "s/GiB"),
+        "b": ("s/byte",),
+        "m": ("MiB",),
+        "n": ("count", "bytes"),
+        "p": ("count", "ratio"),
+    }
+    for constant in load_constants(class_):
+        allowed = units.get(constant.name.partition("_")[0], ("ratio", "exponent"))
+        if constant.name not in ("phi_light", "phi_memory", "phi_random", "nu"):
+            assert constant.unit in allowed, constant.name
+
+
 def test_every_constant_is_used_by_the_model_or_a_profile() -> None:
     package = Path(render.__file__).parent
     files = [*package.glob("*.py"), *package.glob("data/profiles/*.toml")]

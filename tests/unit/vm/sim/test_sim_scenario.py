@@ -147,6 +147,12 @@ def test_older_hardware_does_fewer_events_a_second(sim: ModuleType) -> None:
     assert old.trace.minor_faults < new.trace.minor_faults
 
 
+def test_a_long_time_is_an_applications_and_a_short_one_an_operations(sim: ModuleType) -> None:
+    assert sim.scenario(unit="us", native={"value": 100}).group == "micro"
+    assert sim.scenario(unit="s", native={"value": 263}).group == "macro"
+    assert sim.scenario(unit="s", native={"value": 263}, group="mine").group == "mine"
+
+
 def test_without_a_class_missing_counts_are_zero(sim: ModuleType) -> None:
     found = sim.scenario(events={"minor_faults": 1})
     assert found.trace.syscalls == 0 and found.estimated == ()
