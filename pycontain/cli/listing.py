@@ -48,7 +48,7 @@ def ps(parsed: Parsed) -> int:
 def _reconcile(engine: Engine) -> None:
     from pycontain.engine import removal
 
-    removal.reconcile(engine.store)
+    removal.reconcile_all(engine.store)
 
 
 def _rows(engine: Engine, parsed: Parsed) -> list[dict[str, str]]:

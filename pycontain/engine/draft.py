@@ -71,19 +71,24 @@ class Maker:
         self.snapshots = Snapshotter(store.root)
         self._undo: list[Callable[[], object]] = []
 
-    def make(self, options: RunOptions, image_name: str, command: Sequence[str]) -> Draft:
-        """Make a container; nothing is left when this raises."""
+    def make(
+        self, options: RunOptions, image_name: str, command: Sequence[str], *, start: bool = True
+    ) -> Draft:
+        """Make a container; nothing is left when this raises. `start`: it is going to run now."""
         self._undo = []
         try:
-            return self._make(options, image_name, command)
+            return self._make(options, image_name, command, start)
         except BaseException:
             self._take_back()
             raise
 
-    def _make(self, options: RunOptions, image_name: str, command: Sequence[str]) -> Draft:
+    def _make(
+        self, options: RunOptions, image_name: str, command: Sequence[str], start: bool
+    ) -> Draft:
         _check(options)
         image = self.images.resolve(image_name)
         record = _record(options, image, image_name)
+        record.ran = start
         lock = self._claim(record, options)
         directory = self._make_directory(record)
         rootfs_mounts = self._make_rootfs(directory, image, options)
@@ -99,8 +104,10 @@ class Maker:
         from pycontain.engine.names import random_name
 
         record.name = options.name or random_name()
-        lock = self.store.lock(record.id, record.name)
-        assert lock is not None, "a fresh random id is locked by nobody"
+        lock = None
+        while lock is None:
+            # None: another command looks at the new file at this moment, to see who holds it.
+            lock = self.store.lock(record.id, record.name)
         self._undo.append(lock.release)
         while True:
             try:

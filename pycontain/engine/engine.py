@@ -72,7 +72,7 @@ class Engine:
     def create(self, options: RunOptions, image: str, command: Sequence[str]) -> Record:
         """Make a container without starting it."""
         removal.reconcile(self.store)
-        draft = self.maker.make(options, image, command)
+        draft = self.maker.make(options, image, command, start=False)
         draft.lock.release()
         return draft.record
 
@@ -175,9 +175,11 @@ class Engine:
             status = ""
         if status in ("running", "paused"):
             return status
-        if self.store.load_exit(record.id) is not None:
+        if status or self.store.load_exit(record.id) is not None:
             return "exited"
-        return "created" if not status else "exited"
+        # Neither running nor ended: not started yet, or the host went down under it.
+        gone = record.ran and not self.store.is_locked(record.id)
+        return "exited" if gone else "created"
 
     def started(self, record: Record) -> float:
         """Return when a running container was started; now, if it has just ended."""

@@ -38,6 +38,38 @@ def reconcile(store: Store) -> None:
         lock.release()
 
 
+def reconcile_all(store: Store) -> None:
+    """Undo what a host that went down left, whose locks are gone with it; reads every container.
+
+    What was half made, and what ran with --rm, has no responsible process any more.
+    """
+    reconcile(store)
+    for identity in store.ids():
+        if store.is_locked(identity) or not _is_left_over(store, identity):
+            continue
+        lock = store.lock(identity)
+        if lock is None:
+            continue
+        try:
+            # Its maker may have finished, or begun, between the two looks.
+            if _is_left_over(store, identity):
+                _clear(store, identity, "")
+        except PycontainError:
+            lock.release(keep_file=True)
+            continue
+        lock.release()
+
+
+def _is_left_over(store: Store, identity: str) -> bool:
+    try:
+        record = store.load(identity)
+    except NotFoundError:
+        return True
+    except InvalidError:
+        return False
+    return record.auto_remove and record.ran
+
+
 def _clear(store: Store, identity: str, name: str) -> None:
     record = None
     try:

@@ -41,6 +41,9 @@ def redraft(engine: Engine, record: Record, lock: Lock | None = None) -> Draft:
         spec: Spec = engine.store.config(record.id)  # type: ignore[assignment]
         _join_again(engine, record, spec)
         wanted_end(directory, clear=True)
+        if not record.ran:
+            record.ran = True
+            engine.store.save(record)
     except BaseException:
         lock.release()
         raise

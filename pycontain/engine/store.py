@@ -33,9 +33,10 @@ RECORD_LIMIT = 4 << 20
 class Record:
     """What is remembered of a container from its creation on; times are seconds since the epoch.
 
-    image is the name as given, image_id its digest; command is argv as it runs. `joins` maps an OCI
-    namespace type to the id of the container it is shared with. `volumes` are the anonymous
-    volumes, removed with it on request. `mounts` and `limits` are for inspect.
+    image is the name as given, image_id its digest; command is argv as it runs. `joins` maps an
+    OCI namespace type to the id of the container it is shared with. `ran` tells that it was
+    started. `volumes` are the anonymous volumes, removed with it on request. `mounts` is what
+    inspect shows, `rootfs_mounts` what makes the root file system.
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Record:
         "name",
         "network",
         "open_stdin",
+        "ran",
         "restart",
         "rootfs_mounts",
         "stop_signal",
@@ -81,6 +83,7 @@ class Record:
         self.network = "none"
         self.cgroup_manager = "cgroupfs"
         self.auto_remove = False
+        self.ran = False
         self.tty = False
         self.open_stdin = False
         self.stop_signal = 15
@@ -201,11 +204,26 @@ class Store:
             return []
         found = []
         for identity in names:
-            lock = self.lock(identity)
+            lock = self._lock_existing(f"{self.state}/locks/{identity}")
             if lock is not None:
                 name = posix.pread(lock.fd, 256, 0).decode("ascii", "replace")
                 found.append((lock, identity, name))
         return found
+
+    def _lock_existing(self, path: str) -> Lock | None:
+        """Return the lock of a file nobody holds; None when it is held or was just given up."""
+        try:
+            fd = posix.open(path, posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if posix.fstat(fd).st_nlink:
+                return Lock(path, fd)
+        except BlockingIOError:
+            pass
+        posix.close(fd)
+        return None
 
     # names
 

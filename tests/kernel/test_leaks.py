@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -180,4 +181,33 @@ def test_a_dead_monitor_takes_its_container_along(box: Cli) -> None:
     assert "Exited (137)" in box.text("ps", "-a")
     assert not processes("6543")
     box("rm", "orphan")
+    settle(box)
+
+
+def lose_the_state(cli: Cli, **changes: object) -> None:
+    """Make the one container look as after a power cut: no end recorded, nothing on the tmpfs."""
+    (home,) = (cli.data / "containers").iterdir()
+    (home / "exit.json").unlink()
+    record = json.loads((home / "record.json").read_text())
+    (home / "record.json").write_text(json.dumps({**record, **changes}))
+
+
+def test_a_container_whose_host_went_down_has_exited(box: Cli) -> None:
+    box("run", "--name", "lost", "busybox", "true")
+    lose_the_state(box)
+    assert "Exited (255)" in box.text("ps", "-a")
+    assert box.text("start", "-a", "lost") == ""
+    assert "Exited (0)" in box.text("ps", "-a")
+
+
+def test_a_removable_container_whose_host_went_down_is_removed(box: Cli) -> None:
+    box("run", "--name", "lost", "busybox", "true")
+    lose_the_state(box, auto_remove=True)
+    assert box.text("ps", "-aq") == ""
+    settle(box)
+
+
+def test_a_directory_that_was_half_made_when_the_host_went_down_is_removed(box: Cli) -> None:
+    (box.data / "containers" / ("ab" * 32) / "upper").mkdir(parents=True)
+    assert box.text("ps", "-aq") == ""
     settle(box)
