@@ -33,3 +33,10 @@ def test_every_quantity_has_an_example_or_is_named_beside_one() -> None:
 def test_every_key_of_a_scenario_is_explained() -> None:
     for key in scenario_schema()["properties"]:
         assert f"`{key}`" in TEXT, key
+
+
+def test_every_key_of_every_section_is_listed() -> None:
+    for name, section in scenario_schema()["properties"].items():
+        for key in section.get("properties", {}):
+            if name != "operations":
+                assert f"`{key}`" in TEXT, f"{name}.{key}"
