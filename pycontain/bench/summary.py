@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NATIVE, NATIVE_AGAIN = "native", "native-again"
+OTHER_OUTPUT = "other output"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +164,7 @@ def _verdict(
     if not ran:
         return "failed"
     if same is False:
-        return "other output"
+        return OTHER_OUTPUT
     if kind is not Kind.MEASURED:
         return kind.value
     if arm == NATIVE:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pycontain.bench.model import Kind
 from pycontain.bench.stats import ecdf
+from pycontain.bench.summary import OTHER_OUTPUT
 from pycontain.bench.text import digits_of, figure
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _axis(scale: Scale, top: float, bottom: float, unit: str) -> list[str]:
 
 def bars(rows: Sequence[Row], title: str) -> str:
     """Return one bar a row up to the median, a whisker over min to p99 (or 5-95 %), log scale."""
-    shown = [row for row in rows if row.summary is not None]
+    shown = [row for row in rows if row.summary is not None and row.verdict != OTHER_OUTPUT]
     if not shown:
         return ""
     ends = [value for row in shown for value in _ends(row)]
@@ -149,7 +150,11 @@ def _bar(row: Row, scale: Scale, top: float) -> list[str]:
 
 def distribution(rows: Sequence[Row], title: str) -> str:
     """Return the empirical distribution of every row that ran: share of runs up to a value."""
-    shown = [row for row in rows if len(row.values) > 1 and row.kind is not Kind.SIMULATED]
+    shown = [
+        row
+        for row in rows
+        if len(row.values) > 1 and row.kind is not Kind.SIMULATED and row.verdict != OTHER_OUTPUT
+    ]
     if len(shown) < 2:
         return ""
     scale = _scale([value for row in shown for value in row.values])
@@ -190,7 +195,8 @@ def _legend(row: Row, number: int) -> str:
     y = 20 + 17 * number
     x = LABEL + PLOT + 14
     name = row.arm if row.kind is Kind.MEASURED else f"{row.arm} ({row.kind.value})"
-    line = _line(x, y - 4, x + 16, y - 4, f"curve c{number % STAGE_CLASSES}")
+    dashed = " dashed" if row.kind is Kind.EMULATED else ""
+    line = _line(x, y - 4, x + 16, y - 4, f"curve c{number % STAGE_CLASSES}{dashed}")
     return line + _text(x + 22, y, name[:22], "tick")
 
 
