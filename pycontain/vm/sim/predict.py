@@ -22,7 +22,7 @@ from pycontain.vm.sim.estimate import (
     tornado,
 )
 from pycontain.vm.sim.hardware import Hardware, host
-from pycontain.vm.sim.machine import Configuration, Machine
+from pycontain.vm.sim.machine import Configuration, Entry, Machine
 from pycontain.vm.sim.profiles import Profile, profile
 from pycontain.vm.sim.trace import WorkloadTrace, filled
 
@@ -215,8 +215,8 @@ class _Predictor:
             **self._memory(costs),
         }
 
-    def _row_s(self, entry: Any) -> float:
-        return float(self.configuration.hardware.seconds(entry.cycles) + entry.wait_s)
+    def _row_s(self, entry: Entry) -> float:
+        return self.configuration.hardware.seconds(entry.cycles) + entry.wait_s
 
     def _memory(self, costs: Costs) -> dict[str, float]:
         found = self.configuration.profile
