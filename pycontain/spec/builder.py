@@ -74,7 +74,8 @@ def mounts(options: RunOptions, host: Host, origins: dict[str, str]) -> list[Mou
 def standard_mounts(options: RunOptions, host: Host) -> list[Mount]:
     """Return /proc, /dev, /sys and what lies in them, as the namespaces allow."""
     own = host.namespaces
-    found = [defaults.PROC if "pid" in own else _bound("/proc"), defaults.DEV]
+    own_proc = "pid" in own or not host.uid_maps
+    found = [defaults.PROC if own_proc else _bound("/proc"), defaults.DEV]
     found.append(_rootless_pts(host))
     # A user namespace may mount sysfs only with a network namespace of its own
     # (user_namespaces(7)).
@@ -82,8 +83,9 @@ def standard_mounts(options: RunOptions, host: Host) -> list[Mount]:
     if options.privileged:
         found[-1] = _without(found[-1], "ro")
     found.append(_without(defaults.CGROUP, "ro") if options.privileged else defaults.CGROUP)
-    if "ipc" not in own or own["ipc"]:
-        return [*found, _bound("/dev/mqueue"), _bound("/dev/shm")]
+    # mqueue shows the queues of the IPC namespace one is in; only its owner may mount it.
+    if "ipc" not in own:
+        return [*found, *([] if host.uid_maps else [defaults.MQUEUE]), _bound("/dev/shm")]
     shm: Mount = {"destination": "/dev/shm", "type": "tmpfs", "source": "shm"}
     shm["options"] = [*defaults.SHM_OPTIONS, f"size={options.shm_size}"]
     return [*found, defaults.MQUEUE, shm]

@@ -256,3 +256,20 @@ def test_mount_options_of_the_user_are_kept() -> None:
 def test_a_nul_byte_is_invalid_in_the_command() -> None:
     with pytest.raises(InvalidError):
         builder.build(RunOptions({}), {}, ["a\0b"], host())
+
+
+def test_the_hosts_ipc_shows_its_shared_memory_and_its_queues() -> None:
+    facts = host(namespaces={"mount": "", "pid": "", "network": ""})
+    mounts = builder.build(RunOptions({}), {"Cmd": ["x"]}, [], facts)[0]["mounts"]
+    kinds = {entry["destination"]: entry["type"] for entry in mounts}
+    assert (kinds["/dev/shm"], kinds["/dev/mqueue"]) == ("bind", "mqueue")
+
+
+def test_what_a_user_may_not_mount_is_bound() -> None:
+    rows: Any = [{"containerID": 0, "hostID": 1000, "size": 1}]
+    facts = host(namespaces={"mount": "", "user": ""}, uid_maps=rows, gid_maps=rows)
+    mounts = builder.build(RunOptions({}), {"Cmd": ["x"]}, [], facts)[0]["mounts"]
+    kinds = {entry["destination"]: entry["type"] for entry in mounts}
+    assert (kinds["/proc"], kinds["/sys"], kinds["/dev/shm"]) == ("bind", "bind", "bind")
+    assert "/dev/mqueue" not in kinds
+    assert not any("gid=5" in entry.get("options", []) for entry in mounts)
