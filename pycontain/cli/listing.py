@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pycontain.cli.options import Parsed
     from pycontain.engine.engine import Engine
-    from pycontain.engine.store import Record
+    from pycontain.engine.record import Record
 
 COMMAND_WIDTH = 20
 FILTERS = ("id", "name", "status", "ancestor", "network", "label", "exited")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pycontain.engine.draft import Draft
     from pycontain.engine.engine import Engine, Outcome
-    from pycontain.engine.store import Record
+    from pycontain.engine.record import Record
     from pycontain.spec.options import RunOptions
 
 _OK = b"ok"

@@ -11,7 +11,8 @@ import posix
 
 from pycontain import trees
 from pycontain.engine import etc, facts, lookup, users
-from pycontain.engine.store import Record, Store, new_id
+from pycontain.engine.record import Record
+from pycontain.engine.store import Store, new_id
 from pycontain.errors import (
     ConflictError,
     KernelError,

@@ -14,7 +14,8 @@ import time
 
 from pycontain.engine import removal
 from pycontain.engine.draft import Maker
-from pycontain.engine.store import Exit, Store
+from pycontain.engine.record import Exit
+from pycontain.engine.store import Store
 from pycontain.errors import ConflictError, InvalidError, NotFoundError, PycontainError
 from pycontain.runtime import container as containers
 from pycontain.runtime.foreground import Foreground, console_pair, receive_console
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontain.engine.draft import Draft
-    from pycontain.engine.store import Lock, Record
+    from pycontain.engine.record import Record
+    from pycontain.engine.store import Lock
     from pycontain.oci.runtime import Process, Spec
     from pycontain.runtime.container import Container
     from pycontain.runtime.launch import Init

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pycontain.engine.draft import Draft
     from pycontain.engine.engine import Engine, Outcome
-    from pycontain.engine.store import Record
+    from pycontain.engine.record import Record
     from pycontain.runtime.launch import Init
     from pycontain.spec.options import RunOptions
 

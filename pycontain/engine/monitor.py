@@ -25,7 +25,7 @@ from pycontain.runtime.launch import LaunchOptions
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontain.engine.draft import Draft
-    from pycontain.engine.store import Record
+    from pycontain.engine.record import Record
     from pycontain.runtime.container import Container
 
 HERE = __file__.rpartition("/")[0].rpartition("/")[0]

@@ -10,14 +10,15 @@ from __future__ import annotations
 import time
 
 from pycontain import trees
-from pycontain.engine.store import Exit
+from pycontain.engine.record import Exit
 from pycontain.errors import InvalidError, KernelError, NotFoundError, PycontainError
 from pycontain.rootfs.snapshotter import Snapshotter
 from pycontain.runtime import container as containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pycontain.engine.store import Lock, Record, Store
+    from pycontain.engine.record import Record
+    from pycontain.engine.store import Lock, Store
 
 KILLED = 137
 

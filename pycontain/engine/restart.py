@@ -14,7 +14,8 @@ from pycontain.errors import ConflictError, NotFoundError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontain.engine.engine import Engine
-    from pycontain.engine.store import Lock, Record
+    from pycontain.engine.record import Record
+    from pycontain.engine.store import Lock
     from pycontain.oci.runtime import Spec
 
 NAMESPACE_FILES = {"network": "net"}

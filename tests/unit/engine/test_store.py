@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pycontain.engine.store import Record, Store, new_id
+from pycontain.engine.record import Record
+from pycontain.engine.store import Store, new_id
 from pycontain.errors import ConflictError, InvalidError, NotFoundError
 
 
