@@ -17,7 +17,6 @@ import shutil
 import subprocess
 from dataclasses import replace
 from functools import cache
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pycontain.errors import UnsupportedError
@@ -96,24 +95,23 @@ def trace_workload(
     name: str,
     class_tags: tuple[str, ...],
     count_syscalls: Callable[[], int | None] = lambda: None,
-    repetitions: int = 5,
+    repetitions: int = 7,
 ) -> WorkloadTrace:
     """Run a workload untraced `repetitions` times, then once counted, and return its trace.
 
     `run(events)` runs it natively, counting the given perf events; where none can be opened,
-    `count_syscalls()` may know the system calls. Times are those of the untraced
-    run with the median wall time.
+    `count_syscalls()` may know the system calls. Times are those of the shortest
+    untraced run.
     """
-    timed = sorted((run(()) for _ in range(repetitions)), key=lambda one: one.wall_s)
-    trace = times_of(timed[len(timed) // 2], name, class_tags)
-    minimum = min(timed, key=lambda one: one.user_us + one.system_us)
+    timed = [run(()) for _ in range(repetitions)]
+    # What disturbs a run only makes it longer, so the shortest is the one disturbed least.
+    shortest = min(timed, key=lambda one: one.wall_s)
+    switches = [one.voluntary_switches + one.involuntary_switches for one in timed]
     trace = replace(
-        trace,
-        minor_faults=minimum.minor_faults,
-        major_faults=minimum.major_faults,
-        ctx_switches=round(
-            median(one.voluntary_switches + one.involuntary_switches for one in timed)
-        ),
+        times_of(shortest, name, class_tags),
+        minor_faults=min(one.minor_faults for one in timed),
+        major_faults=min(one.major_faults for one in timed),
+        ctx_switches=min(switches),
     )
     chosen = events()
     if not chosen:
