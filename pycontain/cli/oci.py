@@ -34,15 +34,25 @@ def entry() -> NoReturn:
 def main(argv: Sequence[str]) -> int:
     """Carry out one command line; return the exit status. Never raises, never a traceback."""
     key = pack_key(argv)
-    if not key or pack.load(key) or not posix.access(pack.HOME + "/__pycache__", posix.W_OK):
+    if key and pack.load(key):
+        status = _run(argv)
+        if pack.fetched and pack.writable():
+            _widen(key)
+        return status
+    if not key or not pack.writable():
         return _run(argv)
     recorder = pack.record()
     status = _run(argv)
     if status == 0:
         pack.save(key, recorder)
-    else:
-        sys.meta_path.remove(recorder)
     return status
+
+
+def _widen(key: str) -> None:
+    """Add to the pack what this call needed besides: engines repeat themselves."""
+    from pycontain import packing
+
+    packing.widen(key, set(pack.fetched))
 
 
 def _run(argv: Sequence[str]) -> int:
