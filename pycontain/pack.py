@@ -4,7 +4,7 @@ Finding, opening and checking eighty modules costs more than running them. The f
 verb records which modules it imported, in which order each was complete, and which functions it
 called; at its end they are written to __pycache__/KEY.pack beside this file (`packing`), and later
 starts load that after a stat of each source. A function nobody called then is a stub that fetches
-its code when it is called after all; a start that fetched many writes a wider pack.
+its code when it is called after all, and a start that fetched some writes a wider pack.
 
 A pack is taken whole or not at all: like a .pyc it is only a cache, and whoever may write it may
 write the modules themselves. PYCONTAIN_PACK=0 turns it off.
@@ -27,7 +27,6 @@ HOME = __file__.rpartition("/")[0]
 VERSION = (4, sys.implementation.cache_tag)
 FETCH = "__pycontain_fetch__"
 """The builtin that stubs call."""
-MANY = 6
 MODULE, PACKAGE, EXTENSION = "module", "package", "extension"
 
 fetched: list[tuple[str, str]] = []
@@ -129,12 +128,12 @@ def _bring_in(row: Row) -> None:
 
 def _fetch(name: str, qualified: str) -> Callable[..., Any]:
     """Give a stub its code and return the function: called by stubs as a builtin."""
-    from pycontain import packing
+    from pycontain import stubs
 
     fetched.append((name, qualified))
-    function = packing.function_at(sys.modules[name], qualified)
+    function = stubs.function_at(sys.modules[name], qualified)
     assert function is not None
-    function.__code__ = packing.original(sys.modules[name], qualified)
+    function.__code__ = stubs.original(sys.modules[name], qualified)
     return function
 
 
@@ -193,8 +192,8 @@ def save(key: str, recorder: Recorder) -> None:
 
 
 def widen(key: str) -> None:
-    """Write the pack anew when this start had to fetch many functions it lacks."""
-    if len(fetched) < MANY:
+    """Write the pack anew when this start had to fetch functions it lacks."""
+    if not fetched or not writable():
         return
     from pycontain import packing
 

@@ -1,14 +1,15 @@
-"""Writes packs, and fetches what a pack left out: the cold half of `pack`."""
+"""Writes packs: the cold half of `pack`."""
 
 from __future__ import annotations
 
 import ast
 import marshal
 import os
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from pycontain.pack import EXTENSION, FETCH, VERSION, path_of
+from pycontain.stubs import function_at
 
 _STUB = compile(
     f"def stub(*words, **named):\n    return {FETCH}('module', 'name')(*words, **named)\n",
@@ -132,36 +133,6 @@ def _stub(name: str, code: CodeType) -> CodeType:
     return stub.replace(
         co_consts=constants, co_name=code.co_name, co_qualname=code.co_qualname, co_linetable=b""
     )
-
-
-def function_at(module: ModuleType, qualified: str) -> FunctionType | None:
-    """Return the plain function or method of that qualified name, None if it is something else."""
-    scope: Any = vars(module)
-    parts = qualified.split(".")
-    for part in parts[:-1]:
-        found = scope.get(part)
-        if not isinstance(found, type) or found.__module__ != module.__name__:
-            return None
-        scope = vars(found)
-    function = scope.get(parts[-1])
-    if isinstance(function, property):
-        # A property with a setter has two functions of one name.
-        function = function.fget if function.fset is None else None
-    if isinstance(function, staticmethod | classmethod):
-        function = function.__func__
-    return function if isinstance(function, FunctionType) else None
-
-
-def original(module: ModuleType, qualified: str) -> CodeType:
-    """Return a function's code, compiled from its source, lines and all."""
-    path = str(module.__file__)
-    with open(path, "rb") as file:
-        code = compile(file.read(), path, "exec", dont_inherit=True, optimize=2)
-    for part in qualified.split("."):
-        code = [
-            each for each in code.co_consts if isinstance(each, CodeType) and each.co_name == part
-        ][-1]
-    return code
 
 
 def _replace(path: str, content: bytes) -> None:
