@@ -30,8 +30,8 @@ def function_at(module: ModuleType, qualified: str) -> FunctionType | None:
         function = function.fget if function.fset is None else None
     if isinstance(function, staticmethod | classmethod):
         function = function.__func__
-    plain: FunctionType | None = function if type(function) is type(_read) else None
-    return plain
+    plain: Any = type(_read)
+    return function if isinstance(function, plain) else None
 
 
 def original(module: ModuleType, qualified: str) -> CodeType:
