@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _operator
 import ctypes
 import posix
 
@@ -15,6 +16,13 @@ _free.syscall.restype = ctypes.c_long
 # in its own hands.
 _locked = ctypes.PyDLL(None, use_errno=True)
 _locked.syscall.restype = ctypes.c_long
+ctypes.pythonapi.PyOS_BeforeFork.restype = None
+ctypes.pythonapi.PyOS_AfterFork_Child.restype = None
+_FORK = (
+    ctypes.pythonapi.PyOS_BeforeFork,
+    _locked.fork,
+    ctypes.pythonapi.PyOS_AfterFork_Child,
+)
 _MASK = 0xFFFFFFFFFFFFFFFF
 
 
@@ -41,13 +49,11 @@ def fork() -> int:
 
     The child calls nothing but this module, so other threads' locks do not matter; libc and
     CPython make their own sound: without the second a child of a threaded process waits for ever
-    for a thread that asked for the interpreter lock and does not exist there.
+    for a thread that asked for the interpreter lock and does not exist there. That may happen at
+    any bytecode, so none runs between the two: `next` goes on past None and the child's 0.
     """
-    ctypes.pythonapi.PyOS_BeforeFork()
-    pid = int(_locked.fork())
-    if pid == 0:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
-    else:
+    pid = int(next(filter(None, map(_operator.call, _FORK)), 0))
+    if pid:
         ctypes.pythonapi.PyOS_AfterFork_Parent()
     return pid
 
