@@ -3,9 +3,12 @@
 # root            the checkout           VENV   the virtual environment (default ROOT/.venv)
 # say TEXT        one line for the reader
 # as_root CMD...  run as root (directly, or by sudo without a password); fails if neither is to be had
-# apt_install PKG...   install what is missing; says what could not be had, returns 1 then
+# apt_install PKG...   install what is missing; says what could not be had, returns 1 then;
+#                      PKG:PROGRAM is not needed where that program is, whoever packaged it
 
 set -eu
+# Debian keeps these off the path of an ordinary user; iptables and e2fsprogs lie there.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 VENV=${VENV:-$root/.venv}
 
@@ -19,12 +22,15 @@ as_root() {
     if is_root; then "$@"; else sudo -n "$@"; fi
 }
 
-have_package() { dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii'; }
+have_package() {
+    case $1 in *:*) command -v "${1#*:}" >/dev/null 2>&1 && return 0 ;; esac
+    dpkg-query -W -f '${db:Status-Abbrev}' "${1%%:*}" 2>/dev/null | grep -q '^ii'
+}
 
 apt_install() {
     missing=
     for package in "$@"; do
-        have_package "$package" || missing="$missing $package"
+        have_package "$package" || missing="$missing ${package%%:*}"
     done
     [ -n "$missing" ] || return 0
     if ! command -v apt-get >/dev/null 2>&1 || ! can_root; then
@@ -59,8 +65,13 @@ make_venv() {
             "$python" -m venv "$VENV"
         }
     fi
+    # Debian's python comes without its header; the extension module is not built then.
+    header=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
+    [ -f "$header" ] || ! command -v cc >/dev/null 2>&1 || apt_install python3-dev || :
     say "virtual environment: $VENV ($("$VENV/bin/python" -V))"
-    "$VENV/bin/python" -m pip install -q --disable-pip-version-check -e "$root$1" 2>&1 |
-        grep -v '^WARNING: Location' || :
-    [ -x "$VENV/bin/pycontain" ] || die "the installation of pycontain into $VENV failed"
+    log=$("$VENV/bin/python" -m pip install -q --disable-pip-version-check -e "$root$1" 2>&1) || {
+        say "$log"
+        [ -x "$VENV/bin/pycontain" ] || die "the installation of pycontain into $VENV failed"
+        say "pip failed; what $VENV holds already is used"
+    }
 }
