@@ -21,10 +21,10 @@ from support import BIN, CHECKOUT
 pytestmark = [pytest.mark.root, pytest.mark.qemu, pytest.mark.timeout(1500)]
 
 SELECTION = [
-    "tests/kernel/test_cgroup.py",
-    "tests/kernel/test_limits.py",
-    "tests/kernel/test_probe.py",
+    f"tests/kernel/test_{name}.py"
+    for name in ("cgroup_limits", "seccomp_load", "launch", "limits", "run", "probe", "leaks")
 ]
+TEMPORARY = ("/tmp/", "/var/tmp/", "/run/")
 
 
 @pytest.fixture
@@ -55,41 +55,36 @@ def modules(kernel: Path) -> Iterator[None]:
         link.unlink()
 
 
-@pytest.fixture
-def results() -> Iterator[Path]:
-    """A directory guest and host both see: /tmp of the guest is its own."""
-    path = Path("/var/tmp") / f"pycontain-guest-{os.getpid()}"
-    path.mkdir()
-    yield path
-    shutil.rmtree(path)
-
-
 @pytest.mark.usefixtures("modules")
-def test_the_kernel_tests_pass_on_pure_cgroup_v2(kernel: Path, results: Path) -> None:
+def test_the_kernel_tests_pass_on_pure_cgroup_v2(kernel: Path, tmp_path: Path) -> None:
     vng = shutil.which("vng", path=f"{BIN}:{os.environ['PATH']}")
     if not vng:
         pytest.skip("needs virtme-ng")
-    script = results / "run"
+    script = tmp_path / "run"
     script.write_text(
         f"cd {CHECKOUT}\n"
         "export CI=true HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin\n"
         "ip link set lo up\n"
         f"{sys.executable} -m pytest -q -ra -p no:cacheprovider -o timeout=600"
         " --basetemp=/tmp/pytest"
-        f" --junitxml={results}/junit.xml {' '.join(SELECTION)} > {results}/log 2>&1\n"
+        f" --junitxml={tmp_path}/junit.xml {' '.join(SELECTION)} > {tmp_path}/log 2>&1\n"
     )
     argv = [
         vng, "-v", "-r", str(kernel), "--disable-kvm", "--disable-microvm", "--force-9p",
-        "--memory", "4G", "--cpus", "2", "--rw", "--exec", f"sh {script}",
+        "--memory", "4G", "--cpus", "2", "--rw",
     ]  # fmt: skip
+    # /tmp and /var/tmp of the guest are its own; what lies there is shared by name.
+    shared = {tmp_path, CHECKOUT, Path(sys.prefix)}
+    argv += [f"--rwdir={path}" for path in sorted(shared) if str(path).startswith(TEMPORARY)]
+    argv += ["--exec", f"sh {script}"]
     env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
-    with (results / "console").open("wb") as console:
+    with (tmp_path / "console").open("wb") as console:
         subprocess.run(
             argv, stdin=subprocess.DEVNULL, stdout=console, stderr=console, timeout=1400, env=env
         )
-    report = results / "junit.xml"
-    assert report.exists(), (results / "console").read_text(errors="replace")[-3000:]
+    report = tmp_path / "junit.xml"
+    assert report.exists(), (tmp_path / "console").read_text(errors="replace")[-3000:]
     suite = next(ET.parse(report).getroot().iter("testsuite"))
-    log = (results / "log").read_text(errors="replace")[-6000:]
+    log = (tmp_path / "log").read_text(errors="replace")[-6000:]
     assert int(suite.attrib["failures"]) + int(suite.attrib["errors"]) == 0, log
     assert int(suite.attrib["tests"]) > int(suite.attrib["skipped"]) + 5, log
