@@ -131,6 +131,10 @@ class Maker:
         self, directory: str, image: Image, options: RunOptions
     ) -> list[dict[str, Any]]:
         self._undo.append(lambda: self.snapshots.remove(directory))
+        if _keeps_id(options):
+            from pycontain.engine import keepid
+
+            return keepid.prepare(self.snapshots, directory, image.chain_ids)
         mounts = self.snapshots.prepare(directory, image.chain_ids, volatile=options.rm)
         try:
             posix.mkdir(directory + "/rootfs", 0o755)
@@ -143,9 +147,10 @@ class Maker:
         """Look up whatever the Spec depends on beside options and image."""
         with_layers = lookup.Layers(self._layers(image))
         try:
-            who = users.resolve(
-                with_layers.read, options.user, image.config.get("User") or "", options.group_add
-            )
+            user = image.config.get("User") or ""
+            if not user and _keeps_id(options):
+                user = f"{posix.getuid()}:{posix.getgid()}"
+            who = users.resolve(with_layers.read, options.user, user, options.group_add)
         finally:
             with_layers.close()
         host = Host(record.id, directory + "/rootfs", who)
@@ -162,12 +167,18 @@ class Maker:
 
             userns.apply(self.store, record.id, options.userns, host)
             userns.map_layers(record.rootfs_mounts, self.store.root, directory)
+        elif _keeps_id(options):
+            from pycontain.engine import keepid
+
+            keepid.apply(host)
         elif posix.geteuid() != 0:
             _map_ids(host, options)
         host.files = self._files(options, record, directory, host)
         host.mounts = self._mounts(options, image, record, host)
         if own:
             userns.own_files(host.files, host)
+        elif _keeps_id(options):
+            keepid.own_files(host.files)
         if options.init:
             host.init = native_program("init")
         host.seccomp = _seccomp(options, who, host)
@@ -328,6 +339,14 @@ def _caller_environment() -> dict[str, str]:
         name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
         for name, value in posix.environ.items()
     }
+
+
+def _keeps_id(options: RunOptions) -> bool:
+    if not options.userns or posix.geteuid() == 0:
+        return False
+    from pycontain.engine import keepid
+
+    return keepid.wanted(options)
 
 
 def _map_ids(host: Host, options: RunOptions) -> None:
