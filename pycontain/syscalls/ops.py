@@ -111,7 +111,7 @@ class Program:
         self.data = bytearray()
         self.relocations: list[int] = []
         self.exec_index = -1
-        self._strings: dict[bytes, Data] = {}
+        self._strings: dict[bytes | str, Data] = {}
         self._used = 0
         self._step = ""
         self._path = ""
@@ -174,19 +174,21 @@ class Program:
 
     def block(self, content: bytes, align: int = 8) -> Data:
         """Copy `content` into the data block; return its place (writable by the kernel)."""
-        self.data.extend(bytes(-len(self.data) % align))
-        place = Data(len(self.data), len(content))
-        self.data.extend(content)
+        data = self.data
+        if gap := -len(data) % align:
+            data += bytes(gap)
+        place = Data(len(data), len(content))
+        data += content
         return place
 
     def string(self, text: bytes | str) -> Data:
         """Return the place of a C string; equal strings share one place, so never write to it."""
-        raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
-        if b"\0" in raw:
-            raise ValueError("NUL byte in a C string")
-        place = self._strings.get(raw)
+        place = self._strings.get(text)
         if place is None:
-            place = self._strings[raw] = self.block(raw + b"\0", 1)
+            raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+            if b"\0" in raw:
+                raise ValueError("NUL byte in a C string")
+            place = self._strings[text] = self.block(raw + b"\0", 1)
         return place
 
     def pointers(self, items: Iterable[bytes | str | Data]) -> Data:
