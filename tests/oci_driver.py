@@ -103,7 +103,8 @@ def launcher(directory: Path) -> Path:
         path.chmod(0o755)
         return path
     path.write_text(
-        f'#!/bin/sh\nexec {sys.executable} -I -S -c \'import sys; sys.path.insert(0, "{CHECKOUT}")\n'
+        f"#!/bin/sh\nexec {sys.executable} -I -S -c 'import sys\n"
+        f'sys.path.insert(0, "{CHECKOUT}")\n'
         'from pycontain.cli.oci import entry; entry()\' "$@"\n'
     )
     path.chmod(0o755)
@@ -259,8 +260,8 @@ class Oci:
     def clean(self) -> None:
         """Delete what a test left, and the cgroups above those it asked for."""
         if self.state_root.is_dir():
-            for id in os.listdir(self.state_root):
-                self("delete", "--force", id, status=None)
+            for name in os.listdir(self.state_root):
+                self("delete", "--force", name, status=None)
         for pattern in ("pycontain-*", "*/pycontain-*"):
             for parent in Path("/sys/fs/cgroup").glob(pattern):
                 with contextlib.suppress(OSError):

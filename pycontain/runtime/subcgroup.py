@@ -1,8 +1,8 @@
 """`exec --cgroup`: a process that joins a cgroup below the container's own.
 
-An entry is PATH, for every hierarchy, or CONTROLLER[,CONTROLLER]:PATH for one of v1. The cgroup must
-be there; it never lies outside the container's. Without an entry the process joins the container's
-cgroup, or that of its init where the kernel lets nobody into the former.
+An entry is PATH, for every hierarchy, or CONTROLLER[,CONTROLLER]:PATH for one of v1. The cgroup
+must be there; it never lies outside the container's. Without an entry the process joins the
+container's cgroup, or that of its init where the kernel lets nobody into the former.
 """
 
 from __future__ import annotations

@@ -20,12 +20,24 @@ LIMIT = 64 << 20
 
 KNOBS: list[tuple[str, dict[str, Any], tuple[str, str, str], tuple[str, str]]] = [
     # name, resources, (v1 controller, file, content), (v2 file, content)
-    ("memory", {"memory": {"limit": LIMIT}}, ("memory", "memory.limit_in_bytes", str(LIMIT)), ("memory.max", str(LIMIT))),
-    ("reservation", {"memory": {"reservation": LIMIT}}, ("memory", "memory.soft_limit_in_bytes", str(LIMIT)), ("memory.low", str(LIMIT))),
+    (
+        "memory", {"memory": {"limit": LIMIT}},
+        ("memory", "memory.limit_in_bytes", str(LIMIT)), ("memory.max", str(LIMIT)),
+    ),
+    (
+        "reservation", {"memory": {"reservation": LIMIT}},
+        ("memory", "memory.soft_limit_in_bytes", str(LIMIT)), ("memory.low", str(LIMIT)),
+    ),
     ("pids", {"pids": {"limit": 20}}, ("pids", "pids.max", "20"), ("pids.max", "20")),
     ("shares", {"cpu": {"shares": 512}}, ("cpu", "cpu.shares", "512"), ("cpu.weight", "")),
-    ("quota", {"cpu": {"quota": 50000, "period": 100000}}, ("cpu", "cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000")),
-    ("period", {"cpu": {"quota": 50000, "period": 200000}}, ("cpu", "cpu.cfs_period_us", "200000"), ("cpu.max", "50000 200000")),
+    (
+        "quota", {"cpu": {"quota": 50000, "period": 100000}},
+        ("cpu", "cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000"),
+    ),
+    (
+        "period", {"cpu": {"quota": 50000, "period": 200000}},
+        ("cpu", "cpu.cfs_period_us", "200000"), ("cpu.max", "50000 200000"),
+    ),
     ("cpus", {"cpu": {"cpus": "0"}}, ("cpuset", "cpuset.cpus", "0"), ("cpuset.cpus", "0")),
     ("mems", {"cpu": {"mems": "0"}}, ("cpuset", "cpuset.mems", "0"), ("cpuset.mems", "0")),
     ("unlimited pids", {"pids": {"limit": -1}}, ("pids", "pids.max", "max"), ("pids.max", "max")),
@@ -80,7 +92,7 @@ def test_the_default_path_ends_in_the_id(oci: Oci, bundle: Bundle) -> None:
     assert any(p.endswith("/" + name) for p in cgroups_of(oci.state(name)["pid"]))
 
 
-@pytest.mark.lacks(runc="new in 1.2")
+@pytest.mark.lacks(runc="new in 1.2", crun="only with --all")
 def test_kill_without_a_pid_namespace_ends_every_process(
     oci: Oci, bundle: Bundle, path: str
 ) -> None:
@@ -187,6 +199,7 @@ def test_update_by_single_flags(oci: Oci, bundle: Bundle, path: str) -> None:
     assert cgroup_file(path, *KNOBS[2][2:]).read_text().strip() == "10"
 
 
+@pytest.mark.lacks(crun="writes the zeros")
 def test_update_leaves_alone_what_it_does_not_name(oci: Oci, bundle: Bundle, path: str) -> None:
     bundle.linux["resources"] = {"memory": {"limit": LIMIT}, "pids": {"limit": 20}}
     oci.running(bundle)
@@ -200,6 +213,7 @@ def test_update_leaves_alone_what_it_does_not_name(oci: Oci, bundle: Bundle, pat
     assert cgroup_file(path, *KNOBS[2][2:]).read_text().strip() == "30"
 
 
+@pytest.mark.lacks(crun="takes an array")
 def test_update_refuses_nonsense(oci: Oci, bundle: Bundle) -> None:
     oci.running(bundle)
     oci.fails("update", "--resources", "-", "one", stdin="[]")

@@ -135,7 +135,8 @@ def test_a_device_of_the_config(oci: Oci, bundle: Bundle) -> None:
         {"path": "/dev/sub/block", "type": "b", "major": 7, "minor": 99},
     ]
     bundle.shell(
-        "stat -c '%F %t:%T %a %u %g' /dev/mine; stat -c '%F %a' /dev/pipe; stat -c '%F %t:%T' /dev/sub/block"
+        "stat -c '%F %t:%T %a %u %g' /dev/mine; stat -c '%F %a' /dev/pipe;"
+        " stat -c '%F %t:%T' /dev/sub/block"
     )
     assert oci.output(bundle).splitlines() == [
         "character special file 1:5 640 3 4", "fifo 600", "block special file 7:63",
@@ -158,7 +159,8 @@ def test_readonly_paths_refuse_writes(oci: Oci, bundle: Bundle) -> None:
     (bundle.rootfs / "ro.d/file").write_text("kept")
     bundle.linux["readonlyPaths"] = ["/ro.d", "/not/there", "/proc/sys"]
     bundle.shell(
-        "echo lost > /ro.d/file; touch /ro.d/new; echo 1 > /proc/sys/net/ipv4/ip_forward; cat /ro.d/file"
+        "echo lost > /ro.d/file; touch /ro.d/new; echo 1 > /proc/sys/net/ipv4/ip_forward;"
+        " cat /ro.d/file"
     )
     done = oci.run(bundle)
     assert done.out == "kept"

@@ -226,8 +226,9 @@ def test_preserved_descriptors_arrive(oci: Oci, bundle: Bundle, tmp_path: Path) 
     secret.write_text("handed over")
     bundle.shell("cat <&3")
     bundle.write()
+    argv = oci.argv("run", "--preserve-fds", "1", "--bundle", bundle.path, "one")
     done = subprocess.run(
-        ["sh", "-c", f'exec 3<{secret}; exec "$@"', "sh", *oci.argv("run", "--preserve-fds", "1", "--bundle", bundle.path, "one")],
+        ["sh", "-c", f'exec 3<{secret}; exec "$@"', "sh", *argv],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout == "handed over", done.stderr

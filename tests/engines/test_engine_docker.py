@@ -72,7 +72,8 @@ def docker(module_scratch: Path, runtime_program: Path, busybox_tar: Path) -> It
     log = os.open(scratch / "dockerd.log", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
     daemon = subprocess.Popen(
         [
-            *OWN_NETWORK, "dockerd", "--data-root", scratch / "data", "--exec-root", scratch / "exec",
+            *OWN_NETWORK, "dockerd",
+            "--data-root", scratch / "data", "--exec-root", scratch / "exec",
             "--host", f"unix://{scratch}/d.sock", "--pidfile", scratch / "d.pid",
             "--exec-opt", "native.cgroupdriver=cgroupfs",
             "--default-ulimit", "nofile=1024:1024",

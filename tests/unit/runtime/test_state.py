@@ -38,7 +38,21 @@ def test_ids_of_runc_are_taken(id: str) -> None:
 
 @pytest.mark.parametrize(
     "id",
-    ["", ".", "..", "a/b", "../a", "a b", "a\nb", "a\x1b", "a\0b", "é", "x" * 1025, "a:b", "١"],
+    [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "../a",
+        "a b",
+        "a\nb",
+        "a\x1b",
+        "a\0b",
+        "é",
+        "x" * 1025,
+        "a:b",
+        "\u0661",
+    ],
 )
 def test_other_ids_are_refused(id: str) -> None:
     with pytest.raises(UsageError):

