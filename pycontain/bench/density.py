@@ -39,7 +39,7 @@ def run(data_root: str, image: BenchImage, arms_asked: str, out: str, *, ramp: b
     """Measure every arm at every level, write the reports, print the table."""
     from pycontain.bench.compare import metadata, publish
 
-    levels = RAMP if ramp else LEVELS
+    levels, repeats = (RAMP, 1) if ramp else (LEVELS, REPEATS)
     workloads = [_level(count) for count in levels]
     chosen = choose(arms(data_root), arms_asked)
     results = Results(Path(out))
@@ -50,7 +50,7 @@ def run(data_root: str, image: BenchImage, arms_asked: str, out: str, *, ramp: b
         ready = [arm for arm in usable if arm.name not in absent]
         results.open(metadata(image, workloads, ready, absent, runner.Plan(runs=1, warmups=0)))
         for workload, count in zip(workloads, levels, strict=True):
-            _measure_level(ready, workload, count, place, results)
+            _measure_level(ready * repeats, workload, count, place, results)
     publish(results)
     return 0
 
@@ -63,8 +63,8 @@ def _level(count: int) -> Workload:
 def _measure_level(
     ready: list[Backend], workload: Workload, count: int, place: Place, results: Results
 ) -> None:
-    for arm in ready * REPEATS:
-        enough = REPEATS if arm.repeats else 1
+    for arm in ready:
+        enough = ready.count(arm) if arm.repeats else 1
         if results.done(arm.name, workload.name) >= enough:
             continue
         if runner.is_guest(arm) and count > GUEST_MOST:

@@ -5,13 +5,17 @@ Imported only when one of them is used; everything here may cost time.
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pycontain import paths
 from pycontain.errors import UsageError
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 IMAGE_WORDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
@@ -28,9 +32,15 @@ def _size(value: str | None) -> int | None:
     return None if value is None else size_bytes(value, "--memory")
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Take SIGTERM as Ctrl-C: mounts, daemons and guests are undone on the way out."""
+    raise KeyboardInterrupt
+
+
 @click.group("bench")
 def bench_group() -> None:
     """Compare one workload in containers, guests and simulated hypervisors."""
+    signal.signal(signal.SIGTERM, _interrupt)
 
 
 @bench_group.command("arms")
@@ -170,6 +180,7 @@ def claims_command(context: click.Context, lang: str, runs: int, out: str) -> No
 @click.group("vm")
 def vm_group() -> None:
     """A real guest under QEMU."""
+    signal.signal(signal.SIGTERM, _interrupt)
 
 
 @vm_group.command("run", context_settings=IMAGE_WORDS)

@@ -61,7 +61,13 @@ def test_another_command_does_not_mix_in(compared, box: Cli, tmp_path):
     assert b"another comparison" in done.stderr
 
 
-def test_an_interruption_keeps_the_samples(box: Cli, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_keeps_the_samples_and_leaves_nothing(
+    box: Cli, tmp_path, monkeypatch, number
+):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
     out = str(tmp_path / "out")
     arguments = ("bench", "compare", "--arms", "native", "--runs", "1000", "--out", out)
     with box.start(
@@ -70,11 +76,12 @@ def test_an_interruption_keeps_the_samples(box: Cli, tmp_path):
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not samples(out):
             time.sleep(0.1)
-        run.send_signal(signal.SIGINT)
+        run.send_signal(number)
         _, errors = run.communicate(timeout=60)
     assert run.returncode == 130
     assert b"samples kept" in errors and b"Traceback" not in errors
     assert samples(out)
+    assert not list(scratch.iterdir())
 
 
 def samples(out: str) -> int:
