@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import _socket
 import posix
 
 from pycontain.errors import KernelError, PycontainError
+from pycontain.syscalls import constants as c
+from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from pycontain.runtime.gather import Gathered
     from pycontain.runtime.launch import LaunchOptions
 
+_WITH_DESCRIPTORS = (b"C", b"F", b"S")
 _ROOM = 64
 """Ancillary data of up to four descriptors."""
 
@@ -25,34 +27,30 @@ class Dialogue:
     error      what this side found wrong; the child dies of the missing answer
     """
 
-    __slots__ = ("_far", "_near", "error", "findings", "options", "parked", "process", "spec")
+    __slots__ = ("_held", "error", "findings", "options", "parked", "process", "spec")
 
     def __init__(self, spec: Spec, options: LaunchOptions, held: Gathered) -> None:
         self.spec = spec
         self.options = options
         self.process: Process = spec.get("process") or {}
-        self._near, self._far = held.near, held.far
+        self._held = held
         self.parked = False
         self.findings: Exception | None = None
         self.error: Exception | None = None
 
     def serve(self, pid: int, pidfd: int) -> None:
         """Answer until there is nothing more to come. Whatever a hook raises is raised."""
-        near = self._near
         # The child has its own copy: with ours gone, its end is seen as end of file.
-        self._far.close()
-        try:
-            self._begin(pid)
-            while True:
-                byte, fds = self._receive()
-                try:
-                    if not self._answer(byte, fds, pid):
-                        return
-                finally:
-                    for fd in fds:
-                        posix.close(fd)
-        finally:
-            near.close()
+        self._held.close_far()
+        self._begin(pid)
+        while True:
+            byte, fds = self._receive()
+            try:
+                if not self._answer(byte, fds, pid):
+                    return
+            finally:
+                for fd in fds:
+                    posix.close(fd)
 
     def _begin(self, pid: int) -> None:
         spaces = self.spec.get("linux", {}).get("namespaces") or []
@@ -62,13 +60,22 @@ class Dialogue:
             from pycontain.runtime import idmap
 
             idmap.write(pid, self.spec.get("linux", {}))
-            self._near.send(b"M")
+            posix.write(self._held.near, b"M")
 
     def _receive(self) -> tuple[bytes, list[int]]:
+        byte = self._peek()
+        if byte not in _WITH_DESCRIPTORS:
+            # No module for sockets, which takes half a millisecond to load, for a plain byte.
+            return posix.read(self._held.near, 1) if byte else b"", []
+        import _socket
+
+        near = _socket.socket(fileno=self._held.near)
         try:
-            byte, ancillary, _, _ = self._near.recvmsg(1, _ROOM, _socket.MSG_CMSG_CLOEXEC)
+            byte, ancillary, _, _ = near.recvmsg(1, _ROOM, _socket.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
             return b"", []
+        finally:
+            near.detach()
         fds: list[int] = []
         for level, kind, data in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
@@ -76,6 +83,18 @@ class Dialogue:
                     int.from_bytes(data[n : n + 4], "little") for n in range(0, len(data) - 3, 4)
                 ]
         return byte, fds
+
+    def _peek(self) -> bytes:
+        """Wait for a message; b"" is the end of file, which is how most starts go on."""
+        byte = bytearray(1)
+        while True:
+            try:
+                size = kernel.syscall("recvfrom", self._held.near, byte, 1, c.MSG_PEEK, None, None)
+                return bytes(byte[:size])
+            except InterruptedError:
+                continue
+            except ConnectionResetError:
+                return b""
 
     def _answer(self, byte: bytes, fds: list[int], pid: int) -> bool:
         """Do what one message asks for; return whether another may follow."""
@@ -93,7 +112,7 @@ class Dialogue:
         else:
             self.parked = byte == b"P"
             return False
-        self._near.send(b"A")
+        posix.write(self._held.near, b"A")
         return True
 
     def _run_hooks(self, pid: int) -> None:

@@ -7,11 +7,12 @@ wait in a pipe, so none is lost; `Foreground` is made before the launch for that
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import _socket
 import posix
 import select
 
 from pycontain.errors import KernelError
+from pycontain.syscalls import constants as c
+from pycontain.syscalls import kernel
 
 _NOT_FORWARDED = frozenset(
     (
@@ -199,12 +200,13 @@ def reap(pidfd: int) -> int:
 
 def console_pair() -> tuple[int, int]:
     """Return two connected sockets: launch sends the terminal's master into the second."""
-    near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    return near.detach(), far.detach()
+    return kernel.socketpair(c.AF_UNIX, c.SOCK_STREAM | c.SOCK_CLOEXEC)
 
 
 def receive_console(near: int) -> int:
     """Return the terminal's master that launch sent (SCM_RIGHTS); closes `near`."""
+    import _socket
+
     socket = _socket.socket(fileno=near)
     try:
         _, ancillary, _, _ = socket.recvmsg(256, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)

@@ -6,7 +6,6 @@ Descriptors are opened here, used by the child under the same numbers and closed
 
 from __future__ import annotations
 
-import _socket
 import fcntl
 import posix
 
@@ -27,6 +26,7 @@ STUB = __file__.rpartition("/")[0].rpartition("/")[0] + "/native/bin/stub"
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 _TYPE, _CHARACTER = 0o170000, 0o020000
 _NULL = (1, 3)
+_OTHERS_EXECUTE = 0o001
 
 
 class Gathered:
@@ -36,14 +36,19 @@ class Gathered:
 
     def __enter__(self) -> Gathered:
         self._fds: list[int] = []
-        self.near, self.far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self.near, self.far = kernel.socketpair(c.AF_UNIX, c.SOCK_STREAM | c.SOCK_CLOEXEC)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.near.close()
-        self.far.close()
-        for fd in self._fds:
+        self.close_far()
+        for fd in (self.near, *self._fds):
             posix.close(fd)
+
+    def close_far(self) -> None:
+        """Leave the child's end of the pair to the child."""
+        if self.far >= 0:
+            posix.close(self.far)
+            self.far = -1
 
     def keep(self, fd: int) -> int:
         self._fds.append(fd)
@@ -92,7 +97,7 @@ def for_init(spec: Spec, options: LaunchOptions, held: Gathered) -> Inputs:
 def _common(
     inputs: Inputs, spec: Spec, process: Process, options: LaunchOptions, held: Gathered
 ) -> None:
-    inputs.sync = held.far.fileno()
+    inputs.sync = held.far
     inputs.stub = STUB
     inputs.rootless = posix.geteuid() != 0 or _in_user_namespace()
     inputs.console = options.console
@@ -220,6 +225,20 @@ def _trees(spec: Spec, inputs: Inputs, held: Gathered) -> None:
         inputs.trees = {index: held.keep(fd) for index, fd in idmap.trees(spec, inputs).items()}
         if inputs.user_namespace and not inputs.rootless:
             inputs.root_tree = held.keep(_root_tree(spec, inputs))
+            inputs.stub_fd = held.keep(_reachable_stub())
+
+
+def _reachable_stub() -> int:
+    """Open the stub for a child that may not be able to go where it is installed."""
+    if not posix.stat(STUB).st_mode & _OTHERS_EXECUTE:
+        return _sealed_copy(STUB)
+    tree = kernel.open_tree(c.AT_FDCWD, STUB, c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC)
+    try:
+        kernel.mount_setattr(tree, "", c.AT_EMPTY_PATH, c.MOUNT_ATTR_RDONLY)
+    except BaseException:
+        posix.close(tree)
+        raise
+    return tree
 
 
 def _root_tree(spec: Spec, inputs: Inputs) -> int:
@@ -259,6 +278,8 @@ def for_exec(
         # An ordinary user has rights on the pid namespace in the user namespace alone.
         inputs.join_first = flags & (c.CLONE_NEWPID | c.CLONE_NEWUSER)
         inputs.stub_fd = held.keep(_sealed_copy(STUB))
+    elif inputs.user_namespace:
+        inputs.stub_fd = held.keep(_reachable_stub())
     inputs.join_flags = flags & ~inputs.join_first
     if not flags & c.CLONE_NEWNS:
         where = f"/proc/{pid}/root"

@@ -437,6 +437,11 @@ def number(name: str) -> int:
     return TABLES[MACHINE][name]
 
 
+AF_UNIX = 1
+SOCK_STREAM = 1
+SOCK_CLOEXEC = 0o2000000
+MSG_PEEK = 2
+
 AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW = 0x100
 AT_REMOVEDIR = 0x200

@@ -63,6 +63,13 @@ def openat2(dirfd: int, path: Path, flags: int, mode: int = 0, resolve: int = 0)
     return syscall("openat2", dirfd, _c(path), how, 24, path=path)
 
 
+def socketpair(domain: int, kind: int, protocol: int = 0) -> tuple[int, int]:
+    """socketpair(2). The extension module `_socket` takes half a millisecond to load."""
+    pair = bytearray(8)
+    syscall("socketpair", domain, kind, protocol, pair)
+    return int.from_bytes(pair[:4], "little"), int.from_bytes(pair[4:], "little")
+
+
 def mount(
     source: Path | None, target: Path, fstype: Path | None, flags: int = 0, data: Path | None = None
 ) -> None:
