@@ -145,7 +145,7 @@ def test_a_tenth_of_a_cpu_is_all_a_loop_gets(cgroup):
     # A tenth, and not half: on a busy machine half may be more than anybody gets.
     cgroup.apply({"cpu": {"quota": 5000, "period": 50000}})
     assert cpu_share_of(inside(cgroup, spin), 1.0) < 0.25
-    assert cgroup.stats()["cpu"]["throttling"]["throttledPeriods"] > 0
+    assert within(20, lambda: cgroup.stats()["cpu"]["throttling"]["throttledPeriods"] > 0)
 
 
 @pytest.mark.skipif(not has("cpu"), reason="no cpu controller")
@@ -154,7 +154,7 @@ def test_a_quota_added_later_takes_the_running_process_in(cgroup):
     time.sleep(0.1)
     cgroup.apply({"cpu": {"quota": 10000, "period": 50000}})
     assert cpu_share_of(pid, 1.0) < 0.4
-    assert cgroup.stats()["cpu"]["usage"]["total"] > 5_000_000
+    assert within(20, lambda: cgroup.stats()["cpu"]["usage"]["total"] > 5_000_000)
 
 
 @pytest.mark.skipif(not has("pids"), reason="no pids controller")
@@ -242,8 +242,7 @@ def test_freeze_stops_and_thaw_goes_on(cgroup):
     assert ticks(pid) == before
     cgroup.thaw()
     assert cgroup.frozen() is False
-    time.sleep(0.3)
-    assert ticks(pid) > before
+    assert within(20, lambda: ticks(pid) > before)
 
 
 def test_kill_reaches_frozen_processes(cgroup):
@@ -269,10 +268,9 @@ def test_kill_stops_processes_that_fork_without_end(cgroup):
                 time.sleep(0.001)
 
     inside(cgroup, hydra)
-    time.sleep(0.3)
-    assert len(cgroup.procs()) > 3
+    assert within(20, lambda: len(cgroup.procs()) > 3)
     cgroup.kill()
-    assert cgroup.procs() == []
+    assert within(10, lambda: cgroup.procs() == [])
 
 
 def test_attach_finds_the_same_cgroup_and_removes_what_was_added_later(cgroup):
