@@ -199,7 +199,8 @@ static int remove_cgroups(struct container *found)
 
 static int delete(struct container *found, int force)
 {
-    static const char *const files[] = {"exec.fifo", "config.json", "plain", "state.json"};
+    static const char *const files[] = {
+        "exec.fifo", "config.json", "plain", "planned", "state.json"};
     int alive = lives(found);
 
     if (alive < 0)

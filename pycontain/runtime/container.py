@@ -31,6 +31,9 @@ KILL_WAIT_MS = 10000
 ENDING_MS = 100
 """How long `delete` waits before it calls a container running."""
 
+PLANNED = "/planned"
+"""The cgroup directories a create was about to make; of use when it was killed right then."""
+
 PLAIN = "/plain"
 """There while start, kill and delete need no Python; see native/oci_verbs.c."""
 
@@ -408,6 +411,16 @@ def delete_broken(run_root: str, id: str) -> None:
     home = f"{run_root}/{states.check_id(id)}"
     if not states.is_directory(home):
         raise NotFoundError(f"container {id!r} does not exist")
+    try:
+        planned = states.read_file(home + PLANNED).split(b"\n")
+    except OSError:
+        planned = []
+    for directory in filter(None, planned):
+        try:
+            posix.rmdir(directory)
+        except OSError:
+            # Not made yet, or somebody else's and in use: it is not ours to empty.
+            continue
     remove_home(home)
 
 

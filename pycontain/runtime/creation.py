@@ -50,6 +50,7 @@ def make(
         cgroup = options.cgroup or _open_cgroup(id, spec, manager_kind)
         undo.append(cgroup.remove)
         undo.append(cgroup.kill)
+        _note_cgroup(home, cgroup)
         cgroup.create()
         cgroup.apply(spec.get("linux", {}).get("resources", {}))
         container.state.cgroup = cgroup.paths()
@@ -84,6 +85,19 @@ def _remember_config(home: str, spec: Spec, raw: bytes) -> None:
     if not raw:
         raw = codec.dumps(spec)
     states.write_file(home + states.CONFIG_FILE, raw)
+
+
+def _note_cgroup(home: str, cgroup: Cgroup) -> None:
+    """Write down which directories may be made next, for the case that we are killed meanwhile."""
+    tops = [*cgroup.hierarchy.v1.values(), cgroup.hierarchy.unified]
+    text = "".join(f"{top}{cgroup.path}\n" for top in dict.fromkeys(tops) if top)
+    fd = posix.open(
+        home + containers.PLANNED, posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC, 0o600
+    )
+    try:
+        posix.write(fd, text.encode("utf-8", "surrogateescape"))
+    finally:
+        posix.close(fd)
 
 
 def _note_plain(container: Container) -> None:
