@@ -6,7 +6,7 @@ libseccomp's as runc uses it: a rule without arguments wins over those with, rul
 are tried in order, a rule equal to the default does nothing, and a call newer than everything the
 profile names is ENOSYS, so that programs fall back to what they used before.
 
-Compiled filters are kept by digest in the run root (`program`). The default profile is in
+Compiled filters are kept in the run root (`program`). The default profile is in
 `seccomp_profile`, the assembler in `bpf`; loading is the plan's work.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import marshal
 import posix
+from _imp import source_hash
 
 from pycontain.errors import InvalidError, UnsupportedError
 from pycontain.paths import run_root
@@ -48,7 +49,7 @@ FLAGS = {
 FLAG_NEW_LISTENER = 8
 
 MAX_FILTER_BYTES = 4096 * 8
-_memory: dict[str, bytes] = {}
+_memory: dict[bytes, bytes] = {}
 
 
 def program(profile: Seccomp, arch: str = "", *, cache: str = "") -> bytes:
@@ -60,17 +61,17 @@ def program(profile: Seccomp, arch: str = "", *, cache: str = "") -> bytes:
     for a machine without tables.
     """
     arch = arch or posix.uname().machine
-    key = digest(profile, arch)
-    found = _memory.get(key)
+    content = _content(profile, arch)
+    found = _memory.get(content)
     if found is None:
         directory = cache or run_root() + "/.seccomp"
-        found = _load(directory, key)
+        found = _load(directory, content)
         if not found:
             from pycontain.runtime import seccomp_compiler
 
             found = seccomp_compiler.compile_filter(profile, arch)
-            _save(directory, key, found)
-        _memory[key] = found
+            _save(directory, content, found)
+        _memory[content] = found
     return found
 
 
@@ -104,22 +105,25 @@ def action(name: str, errno_ret: int | None = None) -> int:
     return value
 
 
-def digest(profile: Seccomp, arch: str) -> str:
-    """Return the cache key: SHA-256 over profile, machine and compiler version."""
-    try:
-        from _sha256 import sha256  # type: ignore[import-not-found]
-    except ImportError:  # Python 3.12 merged the modules
-        from _sha2 import sha256  # type: ignore[import-not-found]
-
+def _content(profile: Seccomp, arch: str) -> bytes:
+    """Return all a filter is compiled from, as bytes."""
     # Version 2 of marshal has no references: equal values give equal bytes.
-    content = marshal.dumps((dict(profile), arch, VERSION), 2)
-    return str(sha256(content).hexdigest())
+    return marshal.dumps((dict(profile), arch, VERSION), 2)
 
 
-def _load(directory: str, key: str) -> bytes:
+def _key(content: bytes) -> str:
+    """Return the file name of a compiled filter.
+
+    The hash is short, and two profiles may share it: the file holds what it was compiled from.
+    """
+    return source_hash(0, content).hex()
+
+
+def _load(directory: str, content: bytes) -> bytes:
     """Return the cached filter, b"" when there is none that can be trusted."""
     try:
-        fd = posix.open(f"{directory}/{key}", posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
+        flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW
+        fd = posix.open(f"{directory}/{_key(content)}", flags)
     except OSError:
         return b""
     try:
@@ -127,16 +131,19 @@ def _load(directory: str, key: str) -> bytes:
         # A filter somebody else could write is no filter.
         if status.st_uid != posix.geteuid() or status.st_mode & 0o777022 != 0o100000:
             return b""
-        if not 0 < status.st_size <= MAX_FILTER_BYTES or status.st_size % 8:
+        size = status.st_size - len(content)
+        if not 0 < size <= MAX_FILTER_BYTES or size % 8:
             return b""
-        content = posix.read(fd, status.st_size)
-        return content if len(content) == status.st_size else b""
+        kept = posix.read(fd, status.st_size)
+        whole = len(kept) == status.st_size and kept.startswith(content)
+        return kept[len(content) :] if whole else b""
     finally:
         posix.close(fd)
 
 
-def _save(directory: str, key: str, content: bytes) -> None:
+def _save(directory: str, content: bytes, compiled: bytes) -> None:
     """Keep a compiled filter; a directory that cannot be written is no error."""
+    key = _key(content)
     temporary = f"{directory}/.{key}.{posix.getpid()}"
     try:
         _make_directory(directory)
@@ -146,7 +153,7 @@ def _save(directory: str, key: str, content: bytes) -> None:
             0o600,
         )
         try:
-            posix.write(fd, content)
+            posix.write(fd, content + compiled)
         finally:
             posix.close(fd)
         posix.rename(temporary, f"{directory}/{key}")

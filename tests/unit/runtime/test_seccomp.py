@@ -345,10 +345,14 @@ def test_compiled_filters_are_kept_and_a_suspect_file_is_not_used(tmp_path):
 
     program = again()
     (file,) = (tmp_path / "cache").iterdir()
-    assert file.read_bytes() == program
-    fake = struct.pack("<HBBI", 6, 0, 0, ALLOW)
+    assert file.read_bytes().endswith(program)
+    instruction = struct.pack("<HBBI", 6, 0, 0, ALLOW)
+    fake = file.read_bytes().removesuffix(program) + instruction
     file.write_bytes(fake)
-    assert again() == fake, "the cache is read"
+    assert again() == instruction, "the cache is read"
+    file.write_bytes(b"?" + fake[1:])
+    assert again() == program, "not when it was compiled from something else"
+    file.write_bytes(fake)
     file.chmod(0o666)
     assert again() == program, "not when others may write it"
     file.unlink()
