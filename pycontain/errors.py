@@ -32,12 +32,19 @@ def quote(text: object) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in value)
 
 
+MESSAGE_LIMIT = 4000
+"""Characters of a message: a hostile name may be megabytes long."""
+
+
 class PycontainError(Exception):
     """An error the user can act on; `message` and `hint` hold one line each."""
 
     exit_status = 125
 
     def __init__(self, message: str, *, hint: str = "") -> None:
+        if len(message) > MESSAGE_LIMIT:
+            # The cause stands at the end, the object in the middle.
+            message = f"{message[: MESSAGE_LIMIT - 500]} … {message[-500:]}"
         self.message = quote(message)
         self.hint = quote(hint)
         super().__init__(self.message)
