@@ -91,7 +91,7 @@ def _unmount(draft: Draft) -> None:
         kernel.umount2(target, MNT_DETACH)
 
 
-def _known(program: str, linux: Linux) -> Linux:
+def known(program: str, linux: Linux) -> Linux:
     """Return `linux` without a time namespace where the runtime has none (runc before 1.2).
 
     One that was asked for by its offsets stays: then it is for the runtime to refuse.
@@ -114,7 +114,7 @@ def _namespaces(program: str) -> list[str]:
 
 
 def _run(program: str, draft: Draft, state_root: str) -> int:
-    spec = {**draft.spec, "ociVersion": "1.0.2", "linux": _known(program, draft.spec["linux"])}
+    spec = {**draft.spec, "ociVersion": "1.0.2", "linux": known(program, draft.spec["linux"])}
     with open(draft.directory + "/config.json", "wb") as file:
         file.write(codec.dumps(spec))
     os.makedirs(state_root, mode=0o700, exist_ok=True)

@@ -52,11 +52,6 @@ def _meet(start: int, size: int, other: int, other_size: int) -> bool:
     return start < other + other_size and other < start + size
 
 
-def wanted(mode: str) -> bool:
-    """Return whether `--userns` asks for a user namespace of the container's own."""
-    return mode not in ("", "host")
-
-
 def apply(store: Store, identity: str, mode: str, host: Host) -> None:
     """Give the container a range of ids and let `host` say so. Raises UsageError."""
     _check(mode, host)
