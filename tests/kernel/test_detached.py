@@ -20,10 +20,11 @@ def test_a_detached_container_is_listed_logged_and_waited_for(box: Cli) -> None:
         "busybox",
         "sh",
         "-c",
-        "echo out; echo err >&2; sleep 0.5; exit 3",
+        "echo out; echo err >&2; until [ -e /go ]; do sleep 0.05; done; exit 3",
     )
     assert len(identity.strip()) == 64
     assert "Up " in box.text("ps")
+    box("exec", "web", "touch", "/go")
     assert box.text("wait", "web") == "3\n"
     logs = box("logs", "web")
     assert (logs.stdout, logs.stderr) == (b"out\n", b"err\n")
@@ -73,7 +74,7 @@ def test_stop_asks_first_and_kills_then(box: Cli) -> None:
         "busybox",
         "sh",
         "-c",
-        "trap 'exit 5' TERM; while true; do sleep 0.05; done",
+        "trap 'exit 5' TERM; echo r; while true; do sleep 0.05; done",
     )
     box(
         "run",
@@ -83,13 +84,15 @@ def test_stop_asks_first_and_kills_then(box: Cli) -> None:
         "busybox",
         "sh",
         "-c",
-        "trap '' TERM; while true; do sleep 0.05; done",
+        "trap '' TERM; echo r; while true; do sleep 0.05; done",
     )
-    time.sleep(0.3)
-    box("stop", "polite")
+    for name in ("polite", "deaf"):
+        while "r" not in box.text("logs", name):
+            time.sleep(0.02)
+    box("stop", "-t", "60", "polite")
     started = time.monotonic()
     box("stop", "-t", "1", "deaf")
-    assert 0.9 < time.monotonic() - started < 8
+    assert time.monotonic() - started > 0.9
     assert box.text("wait", "polite", "deaf").split() == ["5", "137"]
 
 
