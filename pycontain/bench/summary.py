@@ -66,7 +66,7 @@ def sections(meta: dict[str, Any], samples: Sequence[Sample]) -> list[Section]:
 
 def _section(workload: dict[str, Any], samples: list[Sample]) -> Section:
     metric = workload["metric"]
-    counted = [one for one in samples if not one.warmup]
+    counted = [one for one in samples if not one.warmup or one.status == FAILED]
     arms = list(dict.fromkeys(one.arm for one in counted))
     base = _values(counted, NATIVE, metric)
     floor = stats.noise_floor(stats.ratio_of_medians(_values(counted, NATIVE_AGAIN, metric), base))
