@@ -25,7 +25,7 @@ def write(key: str, complete: list[tuple[str, str, str]], called: set[tuple[str,
 
     rows = []
     try:
-        for name, path, kind in complete:
+        for name, path, kind in hot(complete):
             status = os.stat(path)
             code = None if kind == EXTENSION else _code(path, sys.modules[name], called)
             rows.append((name, path, status.st_mtime_ns, status.st_size, kind, code))
@@ -33,6 +33,50 @@ def write(key: str, complete: list[tuple[str, str, str]], called: set[tuple[str,
     except (OSError, SyntaxError, ValueError, KeyError):
         # A source changed under us, or this directory is not ours: a cache can wait.
         return
+
+
+def hot(complete: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Leave out each module that imports a library written in Python, and who imports such a one.
+
+    They are the cold ones: this start went a rare way (a crash to tidy up, say), and a pack brings
+    in all it has. Extension modules that only the libraries wanted go with them.
+    """
+    cold: set[str] = set()
+    wanted: set[str] = set()
+    for name, path, kind in complete:
+        if kind == EXTENSION:
+            continue
+        names = _imported(path)
+        if any(each in cold or _is_library(each) for each in names):
+            cold.add(name)
+        else:
+            wanted |= names
+    kept = {name for name, _, kind in complete if kind != EXTENSION and name not in cold}
+    return [row for row in complete if row[0] in kept or (row[2] == EXTENSION and row[0] in wanted)]
+
+
+def _imported(path: str) -> set[str]:
+    """Return the names a module's top level imports: modules, and what may be modules in them."""
+    with open(path, "rb") as file:
+        tree = ast.parse(file.read())
+    names: set[str] = set()
+    for node in tree.body:
+        inner = node.body if isinstance(node, ast.Try) else [node]
+        for each in inner:
+            if isinstance(each, ast.Import):
+                names |= {alias.name for alias in each.names}
+            elif isinstance(each, ast.ImportFrom) and each.module != "__future__":
+                names.add(str(each.module))
+                names |= {f"{each.module}.{alias.name}" for alias in each.names}
+    return names
+
+
+def _is_library(name: str) -> bool:
+    import sys
+
+    if name.partition(".")[0] == "pycontain":
+        return False
+    return str(getattr(sys.modules.get(name), "__file__", "")).endswith(".py")
 
 
 def _code(path: str, module: ModuleType, called: set[tuple[str, str]]) -> CodeType:

@@ -262,7 +262,9 @@ class Oci:
         if self.state_root.is_dir():
             for name in os.listdir(self.state_root):
                 self("delete", "--force", name, status=None)
-        for pattern in ("pycontain-*", "*/pycontain-*"):
-            for parent in Path("/sys/fs/cgroup").glob(pattern):
-                with contextlib.suppress(OSError):
-                    parent.rmdir()
+        # By name: an empty cgroup of any other name may be one that somebody just made.
+        for name in ("pycontain-conformance", "pycontain-relative", "pycontain-exec"):
+            for pattern in (name, f"*/{name}"):
+                for parent in Path("/sys/fs/cgroup").glob(pattern):
+                    with contextlib.suppress(OSError):
+                        parent.rmdir()
