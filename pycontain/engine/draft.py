@@ -173,6 +173,8 @@ class Maker:
             keepid.apply(host)
         elif posix.geteuid() != 0:
             _map_ids(host, options)
+        if host.uid_maps:
+            _check_devices(options)
         host.files = self._files(options, record, directory, host)
         host.mounts = self._mounts(options, image, record, host)
         if own:
@@ -339,6 +341,16 @@ def _caller_environment() -> dict[str, str]:
         name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
         for name, value in posix.environ.items()
     }
+
+
+def _check_devices(options: RunOptions) -> None:
+    for device in options.device:
+        if device.source != device.destination:
+            # No node can be made there: the host's own is bound, by its path.
+            raise UsageError(
+                f"--device {device.source}:{device.destination}: a user namespace shows a device "
+                "under its own path only"
+            )
 
 
 def _keeps_id(options: RunOptions) -> bool:

@@ -270,6 +270,12 @@ def test_namespaces_of_others_are_refused(box: Cli) -> None:
         assert b"another user namespace" in done.stderr
 
 
+def test_a_device_under_another_path_is_refused(box: Cli) -> None:
+    done = box("run", "--rm", "--userns", "auto", "--device", "/dev/null:/dev/other", "busybox",
+               "true", status=125)  # fmt: skip
+    assert b"--device /dev/null:/dev/other" in done.stderr
+
+
 def test_another_runtime_is_refused(box: Cli) -> None:
     done = box("run", "--rm", "--userns", "auto", "--runtime", "sh", "busybox", "true", status=125)
     assert b"--userns" in done.stderr
