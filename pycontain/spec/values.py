@@ -7,8 +7,6 @@ Nothing here touches the file system; units stand in the names of what is return
 
 from __future__ import annotations
 
-from _socket import AF_INET, AF_INET6, inet_pton
-
 from pycontain.errors import UsageError, quote
 
 TYPE_CHECKING = False
@@ -320,6 +318,9 @@ def capability(text: str, what: str) -> str:
 
 def address(text: str, what: str) -> str:
     """Return an IPv4 or IPv6 address."""
+    # Here, not above: the module is a shared object that takes half a millisecond to load.
+    from _socket import AF_INET, AF_INET6, inet_pton
+
     for family in (AF_INET, AF_INET6):
         try:
             inet_pton(family, text)
