@@ -322,8 +322,15 @@ class Engine:
         self.store.release_name(old, record.id)
 
     def remove(self, word: str, *, force: bool = False, volumes: bool = False) -> None:
-        """Remove a container; one that runs only with `force`, which kills it."""
-        record = self.find(word)
+        """Remove a container; one that runs, or whose record is lost, only with `force`."""
+        try:
+            record = self.find(word)
+        except (InvalidError, NotFoundError):
+            damaged = self.store.find_damaged(word) if force else ""
+            if not damaged:
+                raise
+            removal.remove_damaged(self.store, damaged, wait=LOCK_WAIT_S)
+            return
         if self.status(record) in ("running", "paused"):
             if not force:
                 raise ConflictError(

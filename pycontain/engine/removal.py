@@ -149,3 +149,14 @@ def remove(store: Store, record: Record, lock: Lock, *, volumes: bool) -> None:
     stop_runtime(store, record.id)
     remove_files(store, record.id, record.name, record, volumes=volumes)
     lock.release()
+
+
+def remove_damaged(store: Store, identity: str, *, wait: float) -> None:
+    """Kill and remove a container whose record cannot be read; its volumes stay."""
+    # The monitor gives the lock up when its container ends.
+    stop_runtime(store, identity)
+    lock = store.lock_now(identity, wait=wait)
+    stop_runtime(store, identity)
+    remove_files(store, identity, "", None)
+    store.release_names(identity)
+    lock.release()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import fcntl
 import posix
 import time
-from errno import EEXIST, ENOENT
+from errno import EEXIST, EINVAL, ELOOP, ENOENT
 
 from pycontain import trees
 from pycontain.engine.record import Exit, Record
@@ -270,6 +270,8 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
+            if error.errno in (EINVAL, ELOOP):
+                raise InvalidError(f"{path}: not a regular file") from None
             raise KernelError("read", path, error) from None
         return codec.load_object(content, path, lone_surrogates=True)
 
@@ -291,12 +293,15 @@ class Store:
             raise KernelError("list containers", self.root + "/containers", error) from None
 
     def records(self) -> list[Record]:
-        """Return every container's record, newest first; one removed meanwhile is left out."""
+        """Return every container's record, newest first.
+
+        One removed meanwhile is left out, and one with a damaged record: it must not hide the rest.
+        """
         found = []
         for identity in self.ids():
             try:
                 found.append(self.load(identity))
-            except NotFoundError:
+            except (InvalidError, NotFoundError):
                 continue
         found.sort(key=lambda record: record.created, reverse=True)
         return found
@@ -316,6 +321,18 @@ class Store:
         if not found:
             raise NotFoundError(f"container {quote(word)}: not found", hint="see: pycontain ps -a")
         return found[0]
+
+    def find_damaged(self, word: str) -> str:
+        """Return the id of a directory whose record may be lost, by name or whole id; else ""."""
+        if "/" in word or "\0" in word:
+            return ""
+        identity = self._holder(f"{self.root}/names/{word}") or word
+        return identity if identity in self.ids() else ""
+
+    def release_names(self, identity: str) -> None:
+        """Give up every name that stands for this container."""
+        for name in posix.listdir(self.root + "/names"):
+            self.release_name(name, identity)
 
 
 def new_id() -> str:

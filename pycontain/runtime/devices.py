@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 
+from pycontain.errors import InvalidError, quote
 from pycontain.runtime import mountoptions
 from pycontain.runtime.draft import INSIDE, S_IFREG, Draft, split
 from pycontain.runtime.mounts import is_bind
@@ -93,6 +94,8 @@ def _remove(draft: Draft, directory: Reg, name: str, path: str) -> None:
 def _device(draft: Draft, device: Device) -> None:
     path = device["path"]
     parts = split(path)
+    if not parts:
+        raise InvalidError(f"linux.devices: {quote(path)} names no file")
     mode = _TYPES[device["type"]] | device.get("fileMode", 0o666) & 0o7777
     number = device_number(device.get("major", 0), device.get("minor", 0))
     if len(parts) == 2 and parts[0] == "dev" and draft.dev is not None:

@@ -253,8 +253,8 @@ def user_name(uid: int) -> str:
 
 
 def read_file(path: str, limit: int = 1 << 24) -> bytes:
-    """Return up to `limit` bytes of a file; raises OSError."""
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    """Return up to `limit` bytes of a file; raises OSError, at once for a fifo nobody writes."""
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
     try:
         data = posix.read(fd, 65536)
         if len(data) < 65536:
