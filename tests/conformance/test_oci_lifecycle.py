@@ -291,7 +291,7 @@ def test_a_zombie_init_is_stopped(oci: Oci, bundle: Bundle) -> None:
     oci.running(bundle)
     pid = oci.state()["pid"]
     os.kill(pid, signal.SIGKILL)
-    time.sleep(0.1)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert oci.status() == "stopped"
     oci("delete", "one")
 

@@ -250,6 +250,8 @@ def test_signals_reach_the_command(box: Cli, number: signal.Signals) -> None:
 
 
 def test_an_init_reaps_and_passes_the_exit_status_on(box: Cli) -> None:
+    if b"no C compiler" in box("info").stdout:
+        pytest.skip("the static program init is not built")
     done = box("run", "--rm", "--init", "busybox", "sh", "-c", "echo $$; exit 6", status=6)
     assert done.stdout.strip() != b"1"
 

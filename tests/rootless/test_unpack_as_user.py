@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 GRANTED = 1
 """The user daemon, which exists everywhere and gets subordinate ids from `grant_ids`."""
+MOUNT_POINTS = {"dev", "etc", "etc/hostname", "etc/hosts", "etc/resolv.conf", "proc", "sys"}
 FIRST = [
     directory("d", mode=0o755, uid=5, gid=6),
     file("d/a", b"a", uid=1000, gid=1000, mode=0o4755),
@@ -158,7 +159,7 @@ def test_without_subordinate_ids_everything_belongs_to_the_user(home: Path) -> N
     archive.chmod(0o644)
     arguments = (str(home / "data"), str(archive), str(home / "c"))
     found, notices, left = as_user(plain_user(), session, *arguments)
-    assert sorted(found) == ["d", "d/a", "h", "o", "o/new"]
+    assert sorted(set(found) - MOUNT_POINTS) == ["d", "d/a", "h", "o", "o/new"]
     assert {tuple(owner[1:]) for owner in found.values()} == {(0, 0)}
     assert found["d/a"][0] == 0o4755
     assert any("belong to root" in text for text in notices)
