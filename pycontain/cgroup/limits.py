@@ -46,7 +46,7 @@ def limit_files(resources: Resources, has: Has = lambda name: True, quota: str =
         writes.append(("pids.max", limit(pids["limit"])))
     _io(resources.get("blockIO") or {}, has, writes)
     _hugetlb(resources, has, writes)
-    _rdma(resources, writes)
+    rdma(resources, writes)
     network = resources.get("network") or {}
     if network.get("classID") or network.get("priorities"):
         raise UnsupportedError(
@@ -201,7 +201,8 @@ def page_size(text: str) -> str:
     raise InvalidError(f"hugepageLimits: page size {text!r} is not like 64KB, 2MB or 1GB")
 
 
-def _rdma(resources: Resources, writes: Writes) -> None:
+def rdma(resources: Resources, writes: Writes) -> None:
+    """Add the writes of linux.resources.rdma: the same file in both versions."""
     for name, limits in (resources.get("rdma") or {}).items():
         if " " in name or "\n" in name:
             raise InvalidError(f"rdma: {name!r} is no device name")

@@ -6,7 +6,7 @@ up to the dot, is the controller it belongs to.
 
 from __future__ import annotations
 
-from pycontain.cgroup.limits import cpuset, page_size, throttles
+from pycontain.cgroup.limits import cpuset, page_size, rdma, throttles
 from pycontain.errors import InvalidError, UnsupportedError
 
 TYPE_CHECKING = False
@@ -40,6 +40,7 @@ def limit_files(resources: Resources, has: Has = lambda name: True) -> Writes:
         writes.append((f"{name}.limit_in_bytes", str(page["limit"])))
         if has(f"{name}.rsvd.limit_in_bytes"):
             writes.append((f"{name}.rsvd.limit_in_bytes", str(page["limit"])))
+    rdma(resources, writes)
     network = resources.get("network") or {}
     if network.get("classID"):
         writes.append(("net_cls.classid", str(network["classID"])))

@@ -49,6 +49,10 @@ def adjust(spec: Spec) -> list[str]:
             mount["destination"] = "/" + mount["destination"]
     _guard_devices(spec)
     _give_modes(spec)
+    pids = spec.get("linux", {}).get("resources", {}).get("pids")
+    if pids and pids.get("limit") == 0:
+        # Engines write it for "no limit" (podman --pids-limit 0), and runc takes it so.
+        pids["limit"] = -1
     return notes
 
 

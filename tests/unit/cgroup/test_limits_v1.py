@@ -21,6 +21,7 @@ from pycontain.errors import InvalidError, UnsupportedError
             ],
         ),
         ({"memory": {"limit": 0}}, [("memory.limit_in_bytes", "0")]),
+        ({"rdma": {"mlx5_1": {"hcaHandles": 3}}}, [("rdma.max", "mlx5_1 hca_handle=3")]),
         (
             {"memory": {"limit": -1}},
             [("memory.limit_in_bytes", "-1"), ("memory.memsw.limit_in_bytes", "-1")],
