@@ -310,13 +310,15 @@ def _ignoring(errnos: tuple[int, ...], call: Any, path: str) -> None:
             raise
 
 
-def _make_directory(path: str) -> None:
+def _make_directory(path: str, *, parents: bool = True) -> None:
     try:
         posix.mkdir(path, 0o700)
     except FileExistsError:
         return
-    except FileNotFoundError:
-        _make_directory(path.rpartition("/")[0])
-        _make_directory(path)
     except OSError as error:
-        raise KernelError("make directory", path, error, call="mkdir") from error
+        # Below a dangling symlink it stays missing however often the parent is made.
+        parent = path.rpartition("/")[0]
+        if not parents or not parent or not isinstance(error, FileNotFoundError):
+            raise KernelError("make directory", path, error, call="mkdir") from error
+        _make_directory(parent)
+        _make_directory(path, parents=False)
