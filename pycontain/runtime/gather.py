@@ -230,9 +230,12 @@ def _trees(spec: Spec, inputs: Inputs, held: Gathered) -> None:
 
 def _reachable_stub() -> int:
     """Open the stub for a child that may not be able to go where it is installed."""
-    if not posix.stat(STUB).st_mode & _OTHERS_EXECUTE:
-        return _sealed_copy(STUB)
-    tree = kernel.open_tree(c.AT_FDCWD, STUB, c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC)
+    try:
+        if not posix.stat(STUB).st_mode & _OTHERS_EXECUTE:
+            return _sealed_copy(STUB)
+        tree = kernel.open_tree(c.AT_FDCWD, STUB, c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC)
+    except OSError as error:
+        raise KernelError("open stub", STUB, error) from None
     try:
         kernel.mount_setattr(tree, "", c.AT_EMPTY_PATH, c.MOUNT_ATTR_RDONLY)
     except BaseException:
