@@ -212,13 +212,13 @@ def test_a_terminal_of_the_caller_takes_no_input_from_inside(box: Cli) -> None:
     leader, follower = pty.openpty()
     subprocess.run(
         box.argv("run", "--rm", "-i", "busybox", "sh", "-c", "exec 3<>/dev/tty; echo $?"),
-        stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=SECONDS,
+        stdin=follower, capture_output=True, timeout=SECONDS,
         start_new_session=True,
     )  # fmt: skip
     # The container has a session of its own: the terminal is not its controlling one.
     done = subprocess.run(
         box.argv("run", "--rm", "-i", "busybox", "sh", "-c", "cat /dev/tty"),
-        stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=SECONDS,
+        stdin=follower, capture_output=True, timeout=SECONDS,
     )  # fmt: skip
     assert done.returncode != 0
     os.close(leader)
