@@ -198,6 +198,8 @@ class Draft:
                 program.call(
                     "mknodat", parent, name, S_IFREG | 0o644, 0, ok=(errno.EEXIST,), target=target
                 )
+            if n and self._thrifty:
+                program.call("close", scratch)
 
     def tell(self, byte: str, *, answer: bool, target: str) -> None:
         """Append one message to the parent, see the table above."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -518,6 +519,15 @@ def test_flags_of_a_bind(start: Start, rootfs: Path, tmp_path: Path) -> None:
     assert ended.lines[-1] == "refused"
 
 
+@pytest.fixture
+def few_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("few_descriptors")
 def test_more_mounts_than_descriptors(start: Start, rootfs: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x\n")
     spec = sh(rootfs, "cat /m/0/f /m/1099/f")
