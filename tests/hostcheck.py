@@ -1,4 +1,4 @@
-"""The host as an attack must leave it: mounts, cgroups, links, processes, and a canary directory."""
+"""The host as an attack must leave it: mounts, cgroups, links, processes, a canary directory."""
 
 from __future__ import annotations
 
