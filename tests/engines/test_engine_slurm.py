@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from oci_driver import make_rootfs
+from support import BIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,6 +49,7 @@ MpiDefault=none
 MailProg=/bin/true
 ReturnToService=2
 KillWait=1
+Prolog={at}/prolog
 NodeName=localhost NodeAddr=127.0.0.1 State=UNKNOWN
 PartitionName=all Nodes=localhost Default=YES State=UP
 """
@@ -64,6 +66,15 @@ RunTimeDelete="{oci} delete --force %n.%u.%j.%s.%t"
 """
 
 
+# The state of each user's containers: the prolog runs as root, the runtime as the job's user.
+PROLOG = """\
+#!/bin/sh
+exec install -d -m 700 -o "$SLURM_JOB_USER" "{at}/containers/$SLURM_JOB_USER"
+"""
+
+NOBODY = ["setpriv", "--reuid", "nobody", "--regid", "65534", "--clear-groups"]
+
+
 class Slurm:
     """munged, slurmctld and slurmd in the foreground, in a network namespace of their own."""
 
@@ -71,7 +82,7 @@ class Slurm:
         self.at = at
         self.bundle = at / "bundle"
         self.states = at / "containers"
-        self.oci = [str(runtime), f"--root={self.states}"]
+        self.runtime = runtime
         self.daemons: list[subprocess.Popen[bytes]] = []
         self.inside: list[str] = []
 
@@ -82,9 +93,14 @@ class Slurm:
         (self.at / "key").chmod(0o600)
         (self.at / "slurm.conf").write_text(SLURM_CONF.format(at=self.at))
         (self.at / "cgroup.conf").write_text(CGROUP_CONF.format(at=self.at))
-        (self.at / "oci.conf").write_text(OCI_CONF.format(oci=" ".join(self.oci)))
+        (self.at / "oci.conf").write_text(
+            OCI_CONF.format(oci=f"{self.runtime} --root={self.states}/%u")
+        )
+        (self.at / "prolog").write_text(PROLOG.format(at=self.at))
+        (self.at / "prolog").chmod(0o755)
+        self.at.chmod(0o755)
         make_rootfs(self.bundle / "rootfs")
-        subprocess.run([*self.oci, "spec", "--bundle", self.bundle], check=True, timeout=30)
+        subprocess.run([self.runtime, "spec", "--bundle", self.bundle], check=True, timeout=30)
 
     def start(self) -> None:
         holder = self.daemon("unshare", "--net", "--uts", "sh", "-c", NETWORK)
@@ -136,20 +152,22 @@ class Slurm:
 
     def containers(self) -> list[dict[str, Any]]:
         """What the runtime says of each container; none while one is being made."""
-        names = [path.name for path in self.states.iterdir()]
-        argvs = [[*self.oci, "state", name] for name in names]
+        argvs = [self.oci(path, "state") for path in self.states.glob("*/*")]
         done = [
             subprocess.run(argv, capture_output=True, timeout=30, check=False) for argv in argvs
         ]
         return [json.loads(one.stdout) for one in done if one.returncode == 0]
+
+    def oci(self, state: Path, *verb: str) -> list[str]:
+        return [str(self.runtime), f"--root={state.parent}", *verb, state.name]
 
     def idle(self) -> None:
         """Wait until no job is left, not even one that is completing."""
         self.until("", lambda: self("squeue", "-h"))
 
     def stop(self) -> None:
-        for state in list(self.states.glob("*")):
-            subprocess.run([*self.oci, "delete", "--force", state.name], check=False, timeout=30)
+        for state in list(self.states.glob("*/*")):
+            subprocess.run(self.oci(state, "delete", "--force"), check=False, timeout=30)
         for daemon in reversed(self.daemons[1:]):
             daemon.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -165,12 +183,12 @@ class Slurm:
 
 
 @pytest.fixture(scope="module")
-def slurm(runtime_program: Path) -> Iterator[Slurm]:
+def slurm() -> Iterator[Slurm]:
     for program in ("munged", "slurmctld", "slurmd", "srun", "ip", "nsenter"):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed")
     at = Path(tempfile.mkdtemp(prefix="pc-s-"))
-    slurm = Slurm(at, runtime_program)
+    slurm = Slurm(at, BIN / "pycontain-oci")
     try:
         slurm.configure()
         slurm.start()
@@ -196,6 +214,17 @@ def test_srun_gives_the_status(slurm: Slurm) -> None:
 def test_what_slurm_says_about_the_job_arrives(slurm: Slurm) -> None:
     script = 'echo "$SLURM_JOB_NAME $SLURM_NNODES"'
     assert slurm.run("--job-name", "one", "sh", "-c", script) == "one 1\n"
+
+
+def test_an_ordinary_users_job_is_root_inside_only(slurm: Slurm) -> None:
+    bundle = slurm.at / "rootless"
+    bundle.mkdir()
+    (bundle / "rootfs").symlink_to(slurm.bundle / "rootfs")
+    shutil.chown(bundle, "nobody")
+    slurm(*NOBODY, slurm.runtime, "spec", "--rootless", "--bundle", bundle)
+    script = "id -u; hostname; cat /proc/self/uid_map"
+    lines = slurm(*NOBODY, "srun", "--quiet", "--container", bundle, "sh", "-c", script)
+    assert lines.split() == ["0", "pycontain", "0", "65534", "1"]
 
 
 def test_a_missing_program_fails_the_step(slurm: Slurm) -> None:
@@ -224,5 +253,5 @@ def test_a_cancelled_job_leaves_nothing(slurm: Slurm) -> None:
     slurm("scancel", "--name", "long")
     job.wait(20)
     slurm.idle()
-    assert list(slurm.states.iterdir()) == []
+    assert list(slurm.states.glob("*/*")) == []
     assert not Path(f"/proc/{init}").exists()
