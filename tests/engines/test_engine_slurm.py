@@ -125,7 +125,7 @@ class Slurm:
         self.daemons.append(process)
         return process
 
-    def until(self, wanted: object, look: Callable[[], object], seconds: float = 20) -> None:
+    def until(self, wanted: object, look: Callable[[], object], seconds: float = 40) -> None:
         """Wait until `look()` gives what is wanted; a daemon that ended is told at once."""
         deadline = time.monotonic() + seconds
         while (found := look()) != wanted:
