@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import stat
+import subprocess
 import tarfile
 import tempfile
 import traceback
@@ -115,7 +116,11 @@ def home() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="pc-rootless-"))
     path.chmod(0o777)
     yield path
-    shutil.rmtree(path)
+    if os.getuid():
+        # Some of it belongs to the user's subordinate ids.
+        ids = ["unshare", "--map-root-user", "--map-auto"]
+        subprocess.run([*ids, "rm", "-rf", path], check=False, capture_output=True)
+    shutil.rmtree(path, ignore_errors=not path.exists())
 
 
 def seen(root: str, container: str) -> dict[str, tuple[int, int, int]]:
