@@ -98,6 +98,7 @@ def _pack_key(argv: Sequence[str]) -> str:
 def run(argv: Sequence[str]) -> int:
     """Carry out one command line; return its exit status. Raises nothing but SystemExit."""
     from pycontain.cli import commands, fast, output
+    from pycontain.cli.interrupts import Interruptible
     from pycontain.errors import PycontainError
     from pycontain.paths import environ
 
@@ -105,7 +106,8 @@ def run(argv: Sequence[str]) -> int:
         if environ("_PYCONTAIN_COMPLETE"):
             return _click(argv)
         parsed = fast.parse(argv, commands.GLOBAL, commands.command_named)
-        return _click(argv) if parsed is None else call(parsed)
+        with Interruptible():
+            return _click(argv) if parsed is None else call(parsed)
     except PycontainError as error:
         output.error(error, as_json=wants_json(argv))
         return error.exit_status

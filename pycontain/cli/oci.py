@@ -57,8 +57,10 @@ def _widen(key: str) -> None:
 
 def _run(argv: Sequence[str]) -> int:
     from pycontain.cli import oci_main
+    from pycontain.cli.interrupts import Interruptible
 
-    return oci_main.main(argv)
+    with Interruptible():
+        return oci_main.main(argv)
 
 
 def pack_key(argv: Sequence[str]) -> str:
