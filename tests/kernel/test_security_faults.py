@@ -270,6 +270,7 @@ def test_a_damaged_record(box: Cli, kind: str) -> None:
 # interruptions
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 @pytest.mark.parametrize("words", ["run", "run -d", "exec", "create", "start", "rm"])
 def test_a_signal_at_any_moment(
