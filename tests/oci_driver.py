@@ -261,10 +261,21 @@ class Oci:
         """Delete what a test left, and the cgroups above those it asked for."""
         if self.state_root.is_dir():
             for name in os.listdir(self.state_root):
-                self("delete", "--force", name, status=None)
+                self._delete(name)
         # By name: an empty cgroup of any other name may be one that somebody just made.
         for name in ("pycontain-conformance", "pycontain-relative", "pycontain-exec"):
             for pattern in (name, f"*/{name}"):
                 for parent in Path("/sys/fs/cgroup").glob(pattern):
                     with contextlib.suppress(OSError):
                         parent.rmdir()
+
+    def _delete(self, name: str) -> None:
+        """Delete a container; reap what we inherit, which would hold up its pid namespace."""
+        argv = self.argv("delete", "--force", name)
+        deleting = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        children = Path("/proc/thread-self/children")
+        while deleting.poll() is None:
+            for child in map(int, children.read_text().split()):
+                if child != deleting.pid:
+                    os.waitpid(child, os.WNOHANG)
+            time.sleep(0.005)

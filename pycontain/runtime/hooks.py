@@ -26,7 +26,6 @@ from pycontain.oci import codec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import NoReturn
 
     from pycontain.oci.runtime import Hook
 
@@ -81,8 +80,10 @@ def run_one(stage: str, index: int, hook: Hook, state: Mapping[str, object], pid
     stdin = _memory(codec.dumps(state))
     output = _memory(b"")
     try:
-        child = _spawn(stage, hook, stdin, output, pid)
-        how = _wait(child, hook.get("timeout", 0))
+        if stage in INSIDE:
+            how = _run_inside(hook, stdin, output, pid)
+        else:
+            how = _run_program(hook, stdin, output)
         if how:
             text = posix.pread(output, OUTPUT_LIMIT, 0).decode("utf-8", "replace").strip()
             said = f", output: {text}" if text else ""
@@ -102,19 +103,11 @@ def _memory(content: bytes) -> int:
     return fd
 
 
-def _spawn(stage: str, hook: Hook, stdin: int, output: int, pid: int) -> int:
-    if stage not in INSIDE:
-        return _start_program(hook, stdin, output, setpgroup=0)
-    child = posix.fork()
-    if child == 0:
-        _inside(hook, stdin, output, pid)
-    return child
-
-
-def _start_program(hook: Hook, stdin: int, output: int, **group: int) -> int:
+def _run_program(hook: Hook, stdin: int, output: int) -> str:
+    """Run the hook in our namespaces; return "" when it succeeds, else how it ended."""
     path = hook["path"]
     environment = [entry.partition("=") for entry in hook.get("env") or []]
-    return posix.posix_spawn(
+    child = posix.posix_spawn(
         path,
         hook.get("args") or [path],
         {name: value for name, _, value in environment},
@@ -123,29 +116,39 @@ def _start_program(hook: Hook, stdin: int, output: int, **group: int) -> int:
             (posix.POSIX_SPAWN_DUP2, output, 1),
             (posix.POSIX_SPAWN_DUP2, output, 2),
         ],
+        setpgroup=0,
         setsigmask=[],
         setsigdef=[_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGINT],
-        **group,  # type: ignore[arg-type]
     )
+    return _wait(child, hook.get("timeout", 0))
 
 
-def _inside(hook: Hook, stdin: int, output: int, pid: int) -> NoReturn:
-    """In a forked child: join the container's namespaces and run the hook there, as its child.
+def _run_inside(hook: Hook, stdin: int, output: int, pid: int) -> str:
+    """Run the hook in the container's namespaces; return as `_run_program` does.
 
-    Both stay in the process group that `_wait` kills.
+    A forked child joins them, and waits for the hook itself: one that nobody reaped would hold up
+    the end of the container's pid namespace.
     """
-    status = 125
+    verdict = _memory(b"")
     try:
-        posix.setpgid(0, 0)
-        _join(pid)
-        how = _exit_text(_reap(_start_program(hook, stdin, output)))
-        status = 1 if how else 0
-        if how and not posix.fstat(output).st_size:
-            posix.write(output, how.encode())
-    except OSError as error:
-        posix.write(output, KernelError("start", hook["path"], error).message.encode())
+        child = posix.fork()
+        if child == 0:
+            status = 125
+            try:
+                posix.setpgid(0, 0)
+                _join(pid)
+                how = _run_program(hook, stdin, output)
+                posix.write(verdict, how.encode("utf-8", "replace"))
+                status = 0
+            except OSError as error:
+                text = KernelError("start", hook["path"], error).message
+                posix.write(verdict, text.encode("utf-8", "replace"))
+                status = 0
+            finally:
+                posix._exit(status)
+        return _exit_text(_reap(child)) or posix.pread(verdict, OUTPUT_LIMIT, 0).decode()
     finally:
-        posix._exit(status)
+        posix.close(verdict)
 
 
 def _join(pid: int) -> None:
