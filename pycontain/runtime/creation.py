@@ -120,6 +120,9 @@ def _make_fifo(home: str) -> str:
     path = home + states.FIFO
     try:
         posix.mkfifo(path, 0o622)
+        # Past the caller's umask: the process opens it as the container's user.
+        posix.chmod(path, 0o622)
+        posix.chmod(home, 0o711)
     except OSError as error:
         raise KernelError("make exec fifo", path, error, call="mkfifo") from None
     return path

@@ -52,6 +52,21 @@ def test_the_program_does_not_run_before_start(oci: Oci, bundle: Bundle) -> None
     assert (bundle.rootfs / "ran").exists()
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_start_lets_an_ordinary_users_program_go_on(oci: Oci, bundle: Bundle, umask: int) -> None:
+    bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    bundle.process["capabilities"] = {"bounding": []}
+    bundle.command("sleep", "100")
+    before = os.umask(umask)
+    try:
+        oci.create(bundle, "one")
+    finally:
+        os.umask(before)
+    assert oci.status() == "created"
+    oci("start", "one")
+    assert oci.status() == "running"
+
+
 def test_changes_of_the_bundle_after_create_have_no_effect(oci: Oci, bundle: Bundle) -> None:
     bundle.shell("touch /first")
     oci.create(bundle, "one")
