@@ -3,104 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
+import tempfile
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+from dockerd import Docker, dockerd
 
 pytestmark = pytest.mark.root
 
-# dockerd leaves firewall chains behind: it gets a network namespace of its own, with loopback up.
-OWN_NETWORK = ["unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh"]
-
-
-class Docker:
-    def __init__(self, scratch: Path) -> None:
-        self.argv = ["docker", "--host", f"unix://{scratch}/d.sock"]
-        self.scratch = scratch
-
-    def __call__(self, *args: object, status: int | None = 0, stdin: str = "") -> str:
-        done = subprocess.run(
-            [*self.argv, *map(str, args)],
-            capture_output=True, text=True, timeout=90, check=False, input=stdin,
-            env={**os.environ, "DOCKER_CONFIG": str(self.scratch / "config")},
-        )  # fmt: skip
-        if status is not None:
-            assert done.returncode == status, (args, done.returncode, done.stdout, done.stderr)
-        return done.stdout + (done.stderr if status != 0 else "")
-
-    def run(self, *args: object, status: int | None = 0) -> str:
-        return self("run", "--network", "none", *args, status=status)
-
-    def until(self, wanted: object, *args: object, seconds: float = 30) -> None:
-        deadline = time.monotonic() + seconds
-        while (found := self(*args, status=None).split()) != wanted:
-            assert time.monotonic() < deadline, found
-            time.sleep(0.3)
-
 
 @pytest.fixture(scope="module")
-def module_scratch() -> Iterator[Path]:
-    import tempfile
-    from pathlib import Path
-
-    path = Path(tempfile.mkdtemp(prefix="pc-d-"))
-    yield path
-    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    for mount in reversed(mounts):
-        if mount.startswith(f"{path}/"):
-            subprocess.run(["umount", "-l", mount], check=False)
-    shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def docker(module_scratch: Path, runtime_program: Path, busybox_tar: Path) -> Iterator[Docker]:
-    for program in ("dockerd", "docker", "containerd"):
-        if not shutil.which(program):
-            pytest.skip(f"{program} is not installed")
-    scratch = module_scratch
-    # buildkit takes the first `runc` on dockerd's PATH.
-    (scratch / "bin").mkdir()
-    (scratch / "bin/runc").symlink_to(runtime_program)
-    log = os.open(scratch / "dockerd.log", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
-    daemon = subprocess.Popen(
-        [
-            *OWN_NETWORK, "dockerd",
-            "--data-root", scratch / "data", "--exec-root", scratch / "exec",
-            "--host", f"unix://{scratch}/d.sock", "--pidfile", scratch / "d.pid",
-            "--exec-opt", "native.cgroupdriver=cgroupfs",
-            "--default-ulimit", "nofile=1024:1024",
-            "--add-runtime", f"pycontain={runtime_program}", "--default-runtime", "pycontain",
-        ],
-        stdout=log, stderr=log,
-        env={**os.environ, "PATH": f"{scratch}/bin:{os.environ['PATH']}"},
-    )  # fmt: skip
-    os.close(log)
-    docker = Docker(scratch)
-    deadline = time.monotonic() + 60
-    while subprocess.run([*docker.argv, "info"], capture_output=True, check=False).returncode:
-        text = (scratch / "dockerd.log").read_text()[-3000:]
-        assert daemon.poll() is None, text
-        assert time.monotonic() < deadline, text
-        time.sleep(0.3)
-    docker("import", busybox_tar, "bb")
-    yield docker
-    ids = docker("ps", "-aq", status=None).split()
-    if ids:
-        docker("rm", "-f", *ids, status=None)
-    daemon.terminate()
+def docker(runtime_program: Path, busybox_tar: Path) -> Iterator[Docker]:
+    scratch = Path(tempfile.mkdtemp(prefix="pc-d-"))
     try:
-        daemon.wait(30)
-    except subprocess.TimeoutExpired:
-        daemon.kill()
-        daemon.wait()
+        with dockerd(scratch, runtime_program) as docker:
+            docker("import", busybox_tar, "bb")
+            yield docker
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def test_info_names_the_runtime(docker: Docker) -> None:
