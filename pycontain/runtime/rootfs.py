@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pycontain.syscalls.ops import Reg
+    from pycontain.syscalls.ops import Data, Reg
 
 _CLONE = c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC
 _ATTACH = c.MOVE_MOUNT_F_EMPTY_PATH | c.MOVE_MOUNT_T_EMPTY_PATH
@@ -208,16 +208,25 @@ def _mask(draft: Draft, path: str) -> None:
     if place is None:
         _mask_any(draft, path)
     elif path in _KERNEL_FILES:
+        program, absent = draft.program, draft.program.label()
         draft.chdir(place[0])
         # The null device is the host's: the child has not left the host's root yet.
-        draft.program.call(
-            "mount", "/dev/null", place[1], None, c.MS_BIND, None, ok=_GONE, target=path
-        )
+        program.call(
+            "mount", "/dev/null", place[1], None, c.MS_BIND, None,
+            ok=_GONE, on_error=absent, target=path,
+        )  # fmt: skip
+        program.call("mount_setattr", c.AT_FDCWD, place[1], 0, _guarded(draft), 32, target=path)
+        program.place(absent)
     elif path in _KERNEL_DIRECTORIES:
         draft.chdir(place[0])
         _empty(draft, place[1], path, ok=_GONE)
     else:
         _mask_any(draft, path)
+
+
+def _guarded(draft: Draft) -> Data:
+    """Return attributes that keep the owner and mode of the host's null device from the inside."""
+    return draft.program.block(attributes(c.MOUNT_ATTR_RDONLY))
 
 
 _GONE = (errno.ENOENT,)
@@ -241,6 +250,8 @@ def _mask_any(draft: Draft, path: str) -> None:
     absent = program.label()
     target = _open_if_there(draft, path, absent)
     null = program.fd("open_tree", c.AT_FDCWD, "/dev/null", _CLONE, target="/dev/null")
+    guarded = _guarded(draft)
+    program.call("mount_setattr", null, "", c.AT_EMPTY_PATH, guarded, 32, target=path)
     # A file cannot be mounted on a directory: then it is masked by an empty directory.
     program.call(
         "move_mount", null, "", target, "", _ATTACH,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,6 +153,18 @@ def test_masked_paths_show_nothing(oci: Oci, bundle: Bundle) -> None:
     done = oci.run(bundle)
     assert done.out == "end\n"
     assert not (bundle.rootfs / "secret.d/x").exists()
+
+
+@pytest.mark.parametrize("path", ["/proc/keys", "/secret"])
+def test_a_mask_leaves_the_hosts_null_device_alone(oci: Oci, bundle: Bundle, path: str) -> None:
+    (bundle.rootfs / "secret").write_text("secret")
+    bundle.linux["maskedPaths"] = [path]
+    for kind in ("bounding", "effective", "permitted"):
+        bundle.process["capabilities"][kind] = ["CAP_CHOWN", "CAP_FOWNER"]
+    stamp = int(time.time()) - 86400
+    bundle.shell(f"touch -d @{stamp} {path}; echo lost > {path}; cat {path}")
+    assert oci.output(bundle) == ""
+    assert int(Path("/dev/null").stat().st_mtime) != stamp
 
 
 def test_readonly_paths_refuse_writes(oci: Oci, bundle: Bundle) -> None:
