@@ -227,20 +227,27 @@ def signal_number(text: str) -> int:
 
 
 def _delete(context: Context, options: Any, words: list[str]) -> int:
+    if options.regex:
+        return _more("delete --regex")(context, options, words)
+    delete_one(context, words[0], force=options.force)
+    return 0
+
+
+def delete_one(context: Context, name: str, *, force: bool) -> None:
+    """Delete a container; with `force` a broken or unknown one, too."""
     try:
-        found = container.load(context.root, words[0])
+        found = container.load(context.root, name)
     except NotFoundError:
-        if options.force:
-            return 0
+        if force:
+            return
         raise
     except InvalidError:
-        if not options.force:
+        if not force:
             raise
-        container.delete_broken(context.root, words[0])
-        return 0
-    for failure in found.delete(force=options.force):
+        container.delete_broken(context.root, name)
+        return
+    for failure in found.delete(force=force):
         context.log.warning(str(failure))
-    return 0
 
 
 def _ps(context: Context, options: Any, words: list[str]) -> int:
@@ -284,7 +291,10 @@ def _launch_options(
     launch.preserve_fds = preserved(options, process)
     terminal = bool(process.get("terminal"))
     if terminal and detached and not options.console_socket:
-        raise UsageError("cannot allocate tty if we will detach without setting console socket")
+        raise UsageError(
+            "cannot allocate tty if we will detach without setting console socket",
+            hint="use --console-socket",
+        )
     if options.console_socket:
         if not terminal or not detached:
             raise UsageError("cannot use console socket if we will not detach or allocate tty")
@@ -311,7 +321,7 @@ def preserved(options: Any, process: Any) -> int:
     if options.preserve_fds < 0:
         raise UsageError("--preserve-fds must not be negative")
     total = passed + options.preserve_fds
-    if total == 1 and not _is_open(3):
+    if total == 1 and not passed and not _is_open(3):
         raise UsageError("preserved-fd 0 (of 1) is not open")
     _occupy(range(3, 3 + total))
     return int(total)

@@ -44,6 +44,19 @@ def _list(context: Context, options: Any, words: list[str]) -> int:
     return 0
 
 
+def _delete_matching(context: Context, options: Any, words: list[str]) -> int:
+    import re
+
+    try:
+        pattern = re.compile(words[0])
+    except re.error as error:
+        raise UsageError(f"invalid regular expression {words[0]!r}: {error}") from None
+    for id in states.ids(context.root):
+        if pattern.search(id):
+            oci.delete_one(context, id, force=options.force)
+    return 0
+
+
 def _check_format(options: Any) -> None:
     if options.format not in ("", "table", "json"):
         raise UsageError(f"invalid format option: {options.format!r}", hint="table or json")
@@ -138,6 +151,7 @@ VERBS: dict[str, Run] = {
     "version": _version,
     "help": _help,
     "list": _list,
+    "delete --regex": _delete_matching,
     "ps": _ps,
     "update": _update,
     "events": _events,

@@ -190,6 +190,7 @@ VERBS: dict[str, Verb] = {
         "delete --force web",
         (
             ("--force -f", FLAG, "", "kill it if it runs; an unknown ID is no error"),
+            ("--regex", FLAG, "", "ID is a regular expression: every container it matches"),
             HELP,
         ),
     ),
@@ -219,7 +220,7 @@ VERBS: dict[str, Verb] = {
             ("--process-label", TEXT, "LABEL", "SELinux label"),
             ("--apparmor", TEXT, "PROFILE", "AppArmor profile"),
             ("--no-new-privs", FLAG, "", "set no_new_privs"),
-            ("--cap -c", LIST, "CAP_NAME", "add a capability to every set"),
+            ("--cap -c", LIST, "CAP_NAME", "add a capability to all sets but the inheritable"),
             _PRESERVE,
             ("--cgroup", LIST, "[CONTROLLER:]PATH", "join this cgroup below the container's"),
             ("--ignore-paused", FLAG, "", "exec in a paused container too"),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pycontain.cli import oci_main as oci
 from pycontain.errors import UsageError
-from pycontain.runtime import bundle, container, foreground
+from pycontain.runtime import bundle, container, foreground, tolerate
 from pycontain.runtime.foreground import Foreground
 
 TYPE_CHECKING = False
@@ -56,6 +56,8 @@ def exec(context: Context, options: Any, words: list[str]) -> int:
     """Run a process in a container; in the foreground return its status."""
     found = container.load(context.root, words[0])
     process = _process(found, options, words[1:])
+    for note in tolerate.drop_unknown_capabilities(process):
+        context.log.warning(note)
     launch = oci.launch_options(context, options, process, detached=options.detach)
     _choose_cgroup(found, launch, options.cgroup)
     with Foreground() as attention:
@@ -158,6 +160,7 @@ def _add_capabilities(process: Process, names: list[str]) -> None:
     if not names:
         return
     sets: dict[str, list[str]] = process.setdefault("capabilities", {})  # type: ignore[assignment]
-    for which in ("bounding", "effective", "inheritable", "permitted", "ambient"):
+    # Never inheritable: a program with file capabilities would gain them (CVE-2022-29162).
+    for which in ("bounding", "effective", "permitted", "ambient"):
         held = sets.setdefault(which, [])
         held.extend(name.upper() for name in names if name.upper() not in held)

@@ -53,9 +53,7 @@ def load(path: str = ".", config: str = "") -> Bundle:
 
 def load_process(path: str) -> Process:
     """Return the process object in the file `path` (`exec --process`); raises as `load`."""
-    process = validate.validate_process(codec.loads(_read_any(path), path), path)
-    tolerate.drop_unknown_capabilities(process)
-    return process
+    return validate.validate_process(codec.loads(_read_any(path), path), path)
 
 
 def _read_any(path: str) -> bytes:

@@ -64,6 +64,8 @@ def make(
         container._cgroup = cgroup
         container.state.pid = init.pid
         container.state.start_time = init.start_time
+        # By now the program's environment is complete.
+        container.state.hooks = _later_hooks(spec)
         states.save(home, container.state)
         if park and manager_kind == "cgroupfs" and cgroup.owned:
             _note_plain(container)
@@ -76,9 +78,18 @@ def make(
 def _new_state(id: str, bundle: str, spec: Spec) -> State:
     state = states.State(id, bundle, spec["root"]["path"], spec["ociVersion"])
     state.annotations = spec.get("annotations", {})
-    wanted: Any = spec.get("hooks", {})
-    state.hooks = {stage: wanted[stage] for stage in LATER_STAGES if wanted.get(stage)}
+    state.hooks = _later_hooks(spec)
     return state
+
+
+def _later_hooks(spec: Spec) -> dict[str, Any]:
+    wanted: Any = spec.get("hooks", {})
+    env = spec["process"].get("env", [])
+    return {
+        stage: hooks.settle(stage, wanted[stage], env)
+        for stage in LATER_STAGES
+        if wanted.get(stage)
+    }
 
 
 def _remember_config(home: str, spec: Spec, raw: bytes) -> None:
@@ -137,7 +148,8 @@ def _hook_runner(container: Container, spec: Spec) -> Callable[[str, int], None]
         if wanted.get(stage):
             container.state.pid = pid
             document = states.document(container.state, states.CREATED)
-            hooks.run(stage, wanted[stage], document, pid)
+            env = spec["process"].get("env", [])
+            hooks.run(stage, hooks.settle(stage, wanted[stage], env), document, pid)
 
     return run_stage
 

@@ -1,7 +1,7 @@
 """Hooks: programs of the bundle that run at six places of a container's life.
 
-Owns how one hook runs (state on stdin, environment exactly as given, timeout) and the rule for its
-failure; when a stage runs is decided by `container` and `launch`.
+Owns how one hook runs (state on stdin, environment, timeout) and the rule for its failure; when a
+stage runs is decided by `container` and `launch`.
 
     stage            namespaces   a failure
     prestart         runtime's    ends create with an error
@@ -10,6 +10,9 @@ failure; when a stage runs is decided by `container` and `launch`.
     startContainer   container's  ends start with an error; path resolved in the container's root
     poststart        runtime's    see `container.poststart`
     poststop         runtime's    is a warning
+
+A hook has the environment it names, be it empty; one that names none has, as with runc and crun,
+the runtime's, and inside the container the program's.
 
 Source: opencontainers/runtime-spec config.md "POSIX-platform Hooks", runtime.md "Lifecycle".
 """
@@ -26,6 +29,7 @@ from pycontain.oci import codec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from pycontain.oci.runtime import Hook
 
@@ -48,6 +52,13 @@ _NAMESPACES = (
 
 class HookError(PycontainError):
     """A hook failed, could not be started or ran out of time."""
+
+
+def settle(stage: str, wanted: Sequence[Hook], program_env: Sequence[str]) -> Sequence[Hook]:
+    """Return the hooks of one stage, those inside the container with an environment each."""
+    if stage not in INSIDE:
+        return wanted
+    return [hook if "env" in hook else {**hook, "env": list(program_env)} for hook in wanted]
 
 
 def run(stage: str, hooks: Sequence[Hook], state: Mapping[str, object], pid: int) -> None:
@@ -106,11 +117,14 @@ def _memory(content: bytes) -> int:
 def _run_program(hook: Hook, stdin: int, output: int) -> str:
     """Run the hook in our namespaces; return "" when it succeeds, else how it ended."""
     path = hook["path"]
-    environment = [entry.partition("=") for entry in hook.get("env") or []]
+    environment: dict[Any, Any] = posix.environ
+    if "env" in hook:
+        entries = [entry.partition("=") for entry in hook["env"] or []]
+        environment = {name: value for name, _, value in entries}
     child = posix.posix_spawn(
         path,
         hook.get("args") or [path],
-        {name: value for name, _, value in environment},
+        environment,
         file_actions=[
             (posix.POSIX_SPAWN_DUP2, stdin, 0),
             (posix.POSIX_SPAWN_DUP2, output, 1),

@@ -53,6 +53,9 @@ RLIMITS = {
     "RLIMIT_RTTIME": 15,
 }
 
+KEEP_GROUPS = "run.oci.keep_original_groups"
+"""crun's annotation, set by podman's --group-add keep-groups: "1" keeps the caller's groups."""
+
 
 class Credentials:
     """Ids and capability masks of one process, read once from config.json."""
@@ -156,16 +159,22 @@ def _take_ids(draft: Draft, who: Credentials, then: Label | None = None) -> None
     program.step("set user", "process.user")
     if who.uid:
         program.call("prctl", c.PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    if draft.spec.get("annotations", {}).get(KEEP_GROUPS) != "1":
+        _drop_groups(draft, who)
+    program.call("setresgid", who.gid, who.gid, who.gid, target=str(who.gid))
+    program.call("setresuid", who.uid, who.uid, who.uid, target=str(who.uid))
+    program.call("umask", who.umask, on_success=then, target=oct(who.umask))
+
+
+def _drop_groups(draft: Draft, who: Credentials) -> None:
     groups = b"".join(gid.to_bytes(4, "little") for gid in who.groups)
     # Where a user maps a single id the kernel refuses setgroups(2) for good: nothing to drop then.
     refused = (errno.EPERM,) if draft.inputs.rootless and not groups else ()
+    program = draft.program
     program.call(
         "setgroups", len(who.groups), program.block(groups) if groups else None,
         ok=refused, target=",".join(map(str, who.groups)),
     )  # fmt: skip
-    program.call("setresgid", who.gid, who.gid, who.gid, target=str(who.gid))
-    program.call("setresuid", who.uid, who.uid, who.uid, target=str(who.uid))
-    program.call("umask", who.umask, on_success=then, target=oct(who.umask))
 
 
 def _enter_directory(draft: Draft, ok: tuple[int, ...] = (), denied: Label | None = None) -> None:
@@ -319,6 +328,12 @@ def candidates(process: Process) -> list[str]:
     return found if name and found else ["/" + name] if name else [""]
 
 
+def environment(process: Process) -> list[str]:
+    """Return process.env with the last entry of each name, in the place of the first."""
+    # getenv(3) takes the first of two, setenv(3) and with it runc and crun the last.
+    return list({entry.partition("=")[0]: entry for entry in process.get("env") or []}.values())
+
+
 def check_program(draft: Draft) -> None:
     """Write: look for the program before parking, so that `create` reports a missing one."""
     program = draft.program
@@ -349,7 +364,7 @@ def execute(draft: Draft) -> None:
     program.step("execute", "process.args")
     args = process["args"]
     argv = program.pointers(args)
-    envp = program.pointers(process.get("env") or [])
+    envp = program.pointers(environment(process))
     paths = candidates(process)
     for path in paths:
         program.call("execve", path, argv, envp, ok=(ANY,), target=path)

@@ -145,6 +145,27 @@ def test_a_capability_can_be_added(oci: Oci, one: str) -> None:
     assert int(line.split()[1], 16) & 1 << 19
 
 
+def test_an_added_capability_is_not_inheritable(oci: Oci, bundle: Bundle) -> None:
+    bundle.process["capabilities"] = {}
+    oci.running(bundle)
+    done = oci("exec", "--cap", "CAP_KILL", "one", "grep", "^Cap", "/proc/self/status")
+    sets = dict(line.replace(":", "").split() for line in done.out.splitlines())
+    assert {name for name, bits in sets.items() if int(bits, 16)} == {"CapPrm", "CapEff", "CapBnd"}
+
+
+def test_an_unknown_capability_is_a_warning(oci: Oci, one: str) -> None:
+    done = oci("exec", "--cap", "CAP_UNHEARD_OF", one, "echo", "ran")
+    assert done.out == "ran\n"
+
+
+@pytest.mark.parametrize("options", [["-e", "A=1", "-e", "A=2"], ["-e", "PATH=/none", "-e", "A=2"]])
+def test_the_last_of_two_values_counts(oci: Oci, one: str, options: list[str]) -> None:
+    lines = oci("exec", *options, one, "/bin/env").out.splitlines()
+    names = [line.partition("=")[0] for line in lines]
+    assert "A=2" in lines
+    assert len(set(names)) == len(names)
+
+
 def test_no_new_privileges_and_seccomp_hold_for_exec(oci: Oci, bundle: Bundle) -> None:
     bundle.linux["seccomp"] = {
         "defaultAction": "SCMP_ACT_ALLOW",

@@ -178,3 +178,30 @@ def test_the_environment_of_a_hook_is_exactly_as_given(
     bundle.config["hooks"] = {"prestart": [hook]}
     oci.run(bundle, env={**os.environ, "SECRET": "1"})
     assert (tmp_path / "env").read_bytes() == b"A=1\0"
+
+
+@pytest.mark.parametrize("stage", ["prestart", "poststart", "poststop"])
+def test_a_hook_without_environment_has_the_runtimes(
+    oci: Oci, bundle: Bundle, tmp_path: Path, stage: str
+) -> None:
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo $ORIGIN > {tmp_path}/env"]}
+    bundle.config["hooks"] = {stage: [hook]}
+    bundle.process["env"] = ["PATH=/bin", "ORIGIN=program"]
+    oci.run(bundle, env={**os.environ, "ORIGIN": "caller"})
+    assert (tmp_path / "env").read_text() == "caller\n"
+
+
+@pytest.mark.lacks(crun="it has the runtime's")
+def test_a_hook_inside_without_environment_has_the_programs(oci: Oci, bundle: Bundle) -> None:
+    hook = {"path": "/bin/busybox", "args": ["sh", "-c", "echo $ORIGIN $HOME > /env"]}
+    bundle.config["hooks"] = {"startContainer": [hook]}
+    bundle.process["env"] = ["PATH=/bin", "ORIGIN=program"]
+    oci.run(bundle, env={**os.environ, "ORIGIN": "caller"})
+    assert (bundle.rootfs / "env").read_text() == "program /root\n"
+
+
+def test_an_empty_environment_is_empty(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo x$ORIGIN > {tmp_path}/env"], "env": []}
+    bundle.config["hooks"] = {"prestart": [hook]}
+    oci.run(bundle, env={**os.environ, "ORIGIN": "caller"})
+    assert (tmp_path / "env").read_text() == "x\n"

@@ -115,6 +115,19 @@ def test_delete_force_ends_a_running_container(oci: Oci, bundle: Bundle) -> None
     assert not _lives(pid)
 
 
+@pytest.mark.lacks(runc="an option of crun")
+def test_delete_by_regular_expression(oci: Oci) -> None:
+    for name in ("web-1", "web-2", "db-1"):
+        oci.running(oci.bundle(), name)
+    oci("delete", "--force", "--regex", "^web")
+    assert oci("list", "-q").out.split() == ["db-1"]
+
+
+@pytest.mark.lacks(runc="an option of crun", crun="1.8 says nothing")
+def test_a_bad_regular_expression_is_refused(oci: Oci) -> None:
+    assert "regular expression" in oci.fails("delete", "--regex", "a(")
+
+
 def test_delete_force_of_an_unknown_container_is_no_error(oci: Oci) -> None:
     oci("delete", "--force", "never-was")
 

@@ -330,3 +330,29 @@ def test_a_working_directory_behind_a_descriptor_is_never_the_host(
     done = oci.run(bundle, status=None)
     assert "work" not in done.out.split()
     assert "boot" not in done.out.split()
+
+
+@pytest.mark.lacks(runc="refuses it")
+def test_socket_activation_without_descriptors_still_runs(oci: Oci, bundle: Bundle) -> None:
+    bundle.shell("echo $LISTEN_FDS $LISTEN_PID; ls /proc/self/fd | wc -l")
+    done = oci.run(bundle, env={**os.environ, "LISTEN_FDS": "1"})
+    assert done.out.split() == ["1", "1", "4"]
+
+
+@pytest.mark.lacks(runc="an annotation of crun")
+@pytest.mark.parametrize(("value", "kept"), [("1", "0 7 8"), ("0", "0")])
+def test_an_annotation_keeps_the_callers_groups(
+    oci: Oci, bundle: Bundle, value: str, kept: str
+) -> None:
+    bundle.config["annotations"] = {"run.oci.keep_original_groups": value}
+    bundle.command("id", "-G")
+    assert oci.run(bundle, extra_groups=[7, 8]).out.strip() == kept
+
+
+@pytest.mark.parametrize("name", ["A", "PATH"])
+def test_the_last_of_two_values_counts(oci: Oci, bundle: Bundle, name: str) -> None:
+    bundle.process["env"] = [f"{name}=/none", "PATH=/bin", "A=last"]
+    bundle.command("env")
+    lines = oci.output(bundle).splitlines()
+    assert {"PATH=/bin", "A=last"} <= set(lines)
+    assert len({line.partition("=")[0] for line in lines}) == len(lines)
