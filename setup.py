@@ -20,7 +20,9 @@ from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).resolve().parent
 NATIVE = Path("pycontain/native")
-WITHOUT_LIBC = ("guest_init", "init", "monitor", "stub")
+WITH_LIBC = ("bench_launch",)
+COMMANDS = {"launcher": "pycontain", "oci_verbs": "pycontain-oci"}
+"""What the programs are called that take the place of the scripts in bin/."""
 PROGRAM_FLAGS = [
     "-Os", "-static", "-nostdlib", "-ffreestanding", "-fno-builtin", "-fno-stack-protector",
     "-fno-asynchronous-unwind-tables", "-Wall", "-Wextra", "-s", "-Wl,--build-id=none",
@@ -35,7 +37,7 @@ class BuildNative(build_ext):
         super().run()
         target = (HERE if self.inplace else Path(self.build_lib)) / NATIVE / "bin"
         for source in sorted((HERE / NATIVE).glob("*.c")):
-            if source.stem != "core":
+            if source.stem not in ("core", *COMMANDS):
                 self._build_program(source, target / source.stem.replace("_", "-"))
 
     def build_extension(self, ext: Extension) -> None:
@@ -55,12 +57,12 @@ class BuildNative(build_ext):
             warn(f"{target.name} is not built: {reason}")
 
 
-def compile_program(compiler: str, source: Path, target: Path) -> str:
+def compile_program(compiler: str, source: Path, target: Path, *defines: str) -> str:
     """Build a static program; return why it failed, "" on success."""
     flags = PROGRAM_FLAGS
-    if source.stem not in WITHOUT_LIBC:
+    if source.stem in WITH_LIBC:
         flags = ["-Os", "-static", "-Wall", "-Wextra", "-s"]
-    command = [*compiler.split(), *flags, "-o", str(target), str(source)]
+    command = [*compiler.split(), *flags, *defines, "-o", str(target), str(source)]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
@@ -105,18 +107,32 @@ class WritePrebuilt(Command):
 
 
 class BuildScripts(build_scripts):
-    """Write into the commands where an editable installation's package lies."""
+    """Put static programs in the place of the scripts, which stay where no compiler works.
+
+    Either is told where an editable installation's package lies.
+    """
 
     editable_mode = False  # set by setuptools
 
     def run(self) -> None:
         super().run()
-        if self.editable_mode:
-            for script in self.scripts:
-                built = Path(self.build_dir) / Path(script).name
-                quoted = str(HERE).replace("'", "'\\''")
-                text = built.read_text().replace("\nsource=\n", f"\nsource='{quoted}'\n", 1)
-                built.write_text(text)
+        where = str(HERE) if self.editable_mode else ""
+        for stem, name in COMMANDS.items():
+            built = Path(self.build_dir) / name
+            program = built.with_suffix(".program")
+            source = where.replace("\\", "\\\\").replace('"', '\\"')
+            reason = compile_program(
+                os.environ.get("CC", "cc"), HERE / NATIVE / f"{stem}.c", program,
+                f'-DSOURCE="{source}"',
+            )  # fmt: skip
+            if not reason:
+                program.chmod(0o755)
+                program.replace(built)
+                continue
+            warn(f"{name} stays a script: {reason}")
+            quoted = where.replace("'", "'\\''")
+            text = built.read_text().replace("\nsource=\n", f"\nsource='{quoted}'\n", 1)
+            built.write_text(text)
 
 
 def warn(message: str) -> None:

@@ -8,12 +8,11 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from support import CHECKOUT
 
 CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
 
@@ -92,22 +91,10 @@ def make_rootfs(target: Path) -> None:
     (target / "etc/group").write_text("root:x:0:\nuser:x:1000:\n")
 
 
-def launcher(directory: Path) -> Path:
-    """Write a script that runs this checkout's pycontain-oci as the installed one does."""
-    import sys
-
-    verbs = CHECKOUT / "pycontain/native/bin/oci-verbs"
-    path = directory / "pycontain-oci"
-    if verbs.exists():
-        path.write_text(f'#!/bin/sh\nexec {verbs} {sys.executable} {CHECKOUT} "$@"\n')
-        path.chmod(0o755)
-        return path
-    path.write_text(
-        f"#!/bin/sh\nexec {sys.executable} -I -S -c 'import sys\n"
-        f'sys.path.insert(0, "{CHECKOUT}")\n'
-        'from pycontain.cli.oci import entry; entry()\' "$@"\n'
-    )
-    path.chmod(0o755)
+def launcher() -> Path:
+    """Return the pycontain-oci installed beside this interpreter."""
+    path = Path(sys.executable).parent / "pycontain-oci"
+    assert path.exists(), f"{path} is missing: install this checkout, pip install -e ."
     return path
 
 

@@ -25,12 +25,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def runtime_program(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def runtime_program(request: pytest.FixtureRequest) -> Path:
     chosen = request.config.getoption("--runtime", default="")
     if not chosen:
-        return launcher(tmp_path_factory.mktemp("bin"))
+        return launcher()
     found = shutil.which(chosen)
     if not found:
         pytest.fail(f"--runtime {chosen}: not found")

@@ -18,9 +18,9 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture(scope="session")
-def runtime_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runtime_program() -> Path:
     """The path an engine's configuration would name."""
-    return launcher(tmp_path_factory.mktemp("bin"))
+    return launcher()
 
 
 @pytest.fixture(scope="session")
