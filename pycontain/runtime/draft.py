@@ -51,8 +51,8 @@ class Inputs:
         "bundle", "cgroup_fds", "cgroup_paths", "console", "hooks", "join_first", "join_flags",
         "join_pidfd", "join_root", "keyring", "last_capability", "namespaces", "network",
         "no_pivot", "park_dir", "park_name", "preserve_fds", "private_parent", "root_tree",
-        "rootfs", "rootfs_mounts", "rootless", "seccomp", "stdio", "stdio_owned", "stub",
-        "stub_fd", "sync", "trees", "unified", "user_namespace",
+        "rootfs", "rootfs_mounts", "rootless", "seccomp", "stdio", "stdio_null", "stdio_owned",
+        "stub", "stub_fd", "sync", "trees", "unified", "user_namespace",
     )  # fmt: skip
 
     def __init__(self, rootfs: str = "", bundle: str = "") -> None:
@@ -61,6 +61,7 @@ class Inputs:
         self.rootfs_mounts: list[dict[str, object]] = []
         self.stdio = (0, 1, 2)
         self.stdio_owned: tuple[int, ...] = ()  # of 0, 1, 2: those given to the container's user
+        self.stdio_null: tuple[int, ...] = ()  # of 0, 1, 2: those that are the host's null device
         self.console = -1
         self.sync = -1
         self.preserve_fds = 0

@@ -104,7 +104,8 @@ def _common(
     inputs.keyring = not options.no_new_keyring
     inputs.preserve_fds = options.preserve_fds
     inputs.stdio = _apart(options.stdio, held)
-    inputs.stdio_owned = _to_give_away(process, inputs.stdio)
+    if not process.get("terminal"):
+        _owners_of_stdio(inputs, (process.get("user") or {}).get("uid", 0))
     inputs.last_capability = last_capability()
     profile = spec.get("linux", {}).get("seccomp")
     if profile:
@@ -155,19 +156,24 @@ def _apart(stdio: tuple[int, int, int], held: Gathered) -> tuple[int, int, int]:
     return moved[0], moved[1], moved[2]
 
 
-def _to_give_away(process: Process, stdio: tuple[int, int, int]) -> tuple[int, ...]:
-    """Return which of 0, 1, 2 the container's user should own: never a /dev/null of the host."""
-    uid = (process.get("user") or {}).get("uid", 0)
-    if not uid or process.get("terminal"):
-        return ()
-    given = []
-    for number, fd in enumerate(stdio):
-        status = posix.fstat(fd)
+def _owners_of_stdio(inputs: Inputs, uid: int) -> None:
+    """Tell which of 0, 1, 2 become the container's user's, and which are a null device.
+
+    That device is the host's: who holds it could change its owner and mode.
+    """
+    owned, null = [], []
+    for number, fd in enumerate(inputs.stdio):
+        try:
+            status = posix.fstat(fd)
+        except OSError:
+            continue
         device = (posix.major(status.st_rdev), posix.minor(status.st_rdev))
-        null = status.st_mode & _TYPE == _CHARACTER and device == _NULL
-        if status.st_uid != uid and not null:
-            given.append(number)
-    return tuple(given)
+        if status.st_mode & _TYPE == _CHARACTER and device == _NULL:
+            null.append(number)
+        elif uid and status.st_uid != uid:
+            owned.append(number)
+    inputs.stdio_owned = tuple(owned)
+    inputs.stdio_null = tuple(null)
 
 
 def _namespace(kind: str, path: str, held: Gathered) -> int:

@@ -3,7 +3,7 @@
 These ops are carried out by the stub, a process of its own memory: what they change never touches
 the parent. The order is the point:
 
-    while all privileges are there   keyring, limits, scheduling, bounding set
+    while all privileges are there   null device, keyring, limits, scheduling, bounding set
     identity                         groups, gid, uid (capabilities kept), umask, directory
     park                             the wait for start
     last                             close-on-exec for all, capabilities, no_new_privs, seccomp
@@ -295,6 +295,24 @@ _LABELS = (
     ("apparmorProfile", ("thread-self/attr/apparmor/exec", "thread-self/attr/exec")),
     ("selinuxLabel", ("thread-self/attr/exec",)),
 )
+
+
+def null_stdio(draft: Draft) -> None:
+    """Write: a null device of the container's own where a standard descriptor is the host's."""
+    program = draft.program
+    if not draft.inputs.stdio_null:
+        return
+    program.step("open null device")
+    absent, null = program.label(), program.register()
+    flags = c.O_RDWR | c.O_CLOEXEC | c.O_NOFOLLOW
+    program.call(
+        "openat", c.AT_FDCWD, "/dev/null", flags,
+        into=null, ok=(ANY,), on_error=absent, target="/dev/null",
+    )  # fmt: skip
+    for number in draft.inputs.stdio_null:
+        program.call("dup3", null, number, 0, target=f"descriptor {number}")
+    program.close(null)
+    program.place(absent)
 
 
 def wanted_labels(process: Process) -> bool:

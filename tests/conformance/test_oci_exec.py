@@ -38,6 +38,11 @@ def test_output_and_input(oci: Oci, one: str) -> None:
     assert done.err == "problem\n"
 
 
+def test_a_null_device_as_input_is_not_the_hosts(oci: Oci, one: str) -> None:
+    done = oci.exec(one, "stat", "-L", "-c", "%d", "/proc/self/fd/0")
+    assert done.out.strip() != str(os.stat("/dev/null").st_dev)
+
+
 def test_it_shares_the_containers_namespaces(oci: Oci, one: str) -> None:
     pid = oci.state(one)["pid"]
     for name in ("pid", "mnt", "uts", "ipc", "net"):

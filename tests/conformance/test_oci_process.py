@@ -82,6 +82,11 @@ def test_a_missing_working_directory_is_made_or_refused(oci: Oci, bundle: Bundle
     assert done.out.strip() == "/not/there" if done.status == 0 else done.err
 
 
+def test_a_null_device_as_input_is_not_the_hosts(oci: Oci, bundle: Bundle) -> None:
+    bundle.command("stat", "-L", "-c", "%d", "/proc/self/fd/0")
+    assert oci.output(bundle).strip() != str(os.stat("/dev/null").st_dev)
+
+
 def test_path_lookup_uses_the_containers_path(oci: Oci, bundle: Bundle) -> None:
     (bundle.rootfs / "opt").mkdir()
     (bundle.rootfs / "opt/hello").write_text("#!/bin/sh\necho found\n")
