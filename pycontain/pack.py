@@ -8,6 +8,9 @@ its code when it is called after all, and a start that fetched some writes a wid
 
 A pack is taken whole or not at all: like a .pyc it is only a cache, and whoever may write it may
 write the modules themselves. PYCONTAIN_PACK=0 turns it off.
+
+This module and the entry of the command are imported before any pack is. KEY.boot holds them in the
+same form; the launcher executes it and calls `boot`.
 """
 
 from __future__ import annotations
@@ -31,22 +34,30 @@ MODULE, PACKAGE, EXTENSION = "module", "package", "extension"
 
 fetched: list[tuple[str, str]] = []
 """(module, qualified name) of each function whose code was fetched by a stub."""
+booted = False
+"""Whether this module came out of a boot file."""
+
+
+def boot(module: Any, rows: list[Row]) -> None:
+    """Bring in the modules of a boot file, this one (given as `module`) first.
+
+    Nothing is brought in when one of them is stale: then they are imported, and written anew.
+    """
+    global booted
+    if _fresh(rows):
+        booted = True
+        sys.modules[module.__name__] = module
+        for row in rows:
+            _bring_in(row)
+        sys.modules["pycontain"].pack = module  # type: ignore[attr-defined]
 
 
 def load(key: str) -> bool:
     """Bring in every module of the pack `key`; False when there is none that is up to date."""
-    try:
-        fd = posix.open(path_of(key), posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
+    found = _read(path_of(key))
+    if found is None:
         return False
-    try:
-        content = posix.read(fd, posix.fstat(fd).st_size)
-    finally:
-        posix.close(fd)
-    try:
-        version, rows = marshal.loads(content)
-    except (EOFError, ValueError, TypeError):
-        return False
+    version, rows = found
     if version != VERSION or not _fresh(rows):
         return False
     sys.modules["builtins"].__dict__[FETCH] = _fetch
@@ -60,9 +71,23 @@ def load(key: str) -> bool:
     return True
 
 
-def path_of(key: str) -> str:
+def _read(path: str) -> tuple[Any, list[Row]] | None:
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        first, rows = marshal.loads(posix.read(fd, posix.fstat(fd).st_size))
+    except (EOFError, ValueError, TypeError):
+        return None
+    finally:
+        posix.close(fd)
+    return first, rows
+
+
+def path_of(key: str, kind: str = "pack") -> str:
     """Return where a pack is kept."""
-    return f"{HOME}/__pycache__/{key}.{sys.implementation.cache_tag}.pack"
+    return f"{HOME}/__pycache__/{key}.{sys.implementation.cache_tag}.{kind}"
 
 
 def writable() -> bool:
@@ -172,6 +197,18 @@ class Recorder:
         """Note a call: handed to sys.setprofile."""
         if event == "call":
             self.called.add((frame.f_globals.get("__name__", ""), frame.f_code.co_qualname))
+
+
+def complete_boot(key: str, entry: str) -> None:
+    """Write KEY.boot for the command whose entry module is `entry`, if it is missing or stale."""
+    if booted or not writable():
+        return
+    found = _read(path_of(key, "boot"))
+    if found is not None and _fresh(found[1]):
+        return
+    from pycontain import packing
+
+    packing.write_boot(key, entry)
 
 
 def record() -> Recorder:

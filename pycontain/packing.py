@@ -6,10 +6,13 @@ import ast
 import marshal
 import os
 from types import CodeType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pycontain.pack import EXTENSION, FETCH, VERSION, path_of
+from pycontain.pack import EXTENSION, FETCH, MODULE, PACKAGE, VERSION, path_of
 from pycontain.stubs import function_at
+
+if TYPE_CHECKING:
+    from pycontain.pack import Row
 
 _STUB = compile(
     f"def stub(*words, **named):\n    return {FETCH}('module', 'name')(*words, **named)\n",
@@ -32,6 +35,28 @@ def write(key: str, complete: list[tuple[str, str, str]], called: set[tuple[str,
         _replace(path_of(key), marshal.dumps((VERSION, rows)))
     except (OSError, SyntaxError, ValueError, KeyError):
         # A source changed under us, or this directory is not ours: a cache can wait.
+        return
+
+
+def write_boot(key: str, entry: str) -> None:
+    """Write KEY.boot: the code of `pack`, and the rows of all that importing `entry` brings in."""
+    import sys
+
+    names = ["pycontain.pack", "pycontain", entry.rpartition(".")[0], entry]
+    rows: list[Row] = []
+    try:
+        for name in names:
+            module = sys.modules[name]
+            path = str(module.__file__)
+            status = os.stat(path)
+            kind = PACKAGE if hasattr(module, "__path__") else MODULE
+            with open(path, "rb") as file:
+                code = compact(file.read(), path)
+            rows.append((name, path, status.st_mtime_ns, status.st_size, kind, code))
+        own = rows[0][5]
+        rows[0] = (*rows[0][:5], None)
+        _replace(path_of(key, "boot"), marshal.dumps((own, rows)))
+    except (OSError, SyntaxError, ValueError, KeyError):
         return
 
 

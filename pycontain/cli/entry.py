@@ -35,16 +35,8 @@ def main() -> None:
     gc.disable()
     _open_standard_streams()
     status = start(sys.argv[1:])
-    from pycontain.cli import output
-
+    pack.complete_boot("cli", __name__)
     # Nothing is left to finalise, and the interpreter's own end costs half a millisecond.
-    if not output.flush():
-        status = status or FAILED
-    try:
-        # What the groups mounted from elsewhere print goes through Python's own streams.
-        sys.stdout.flush()
-    except OSError:
-        status = status or FAILED
     posix._exit(status)
 
 
@@ -65,18 +57,32 @@ def start(argv: Sequence[str]) -> int:
     """Carry out one command line with the modules its verb needs packed in one file."""
     key = _pack_key(argv)
     if not key:
-        return run(argv)
+        return _run_and_flush(argv)
     if pack.load(key):
-        status = run(argv)
+        status = _run_and_flush(argv)
         pack.widen(key)
         return status
     if not pack.writable():
-        return run(argv)
+        return _run_and_flush(argv)
     recorder = pack.record()
-    status = run(argv)
+    status = _run_and_flush(argv)
     # Through click it went a rarer way, whose modules the pack would bring in for nothing.
     if status == 0 and "click" not in sys.modules:
         pack.save(key, recorder)
+    return status
+
+
+def _run_and_flush(argv: Sequence[str]) -> int:
+    status = run(argv)
+    from pycontain.cli import output
+
+    if not output.flush():
+        status = status or FAILED
+    try:
+        # What the groups mounted from elsewhere print goes through Python's own streams.
+        sys.stdout.flush()
+    except OSError:
+        status = status or FAILED
     return status
 
 

@@ -28,7 +28,9 @@ def entry() -> NoReturn:
     """Run the command line of this process and end it."""
     # Collecting cycles costs more than it frees, and nothing is left to finalise at the end.
     gc.disable()
-    posix._exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    pack.complete_boot("oci", __name__)
+    posix._exit(status)
 
 
 def main(argv: Sequence[str]) -> int:

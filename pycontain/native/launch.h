@@ -157,6 +157,25 @@ static void find_place(struct place *place)
     }
 }
 
+/* What Python is to do: take the modules of the command out of KEY.boot (see pycontain/pack.py), or else
+ * import them, and call FUNCTION of the module ENTRY. */
+#define BOOT(KEY, ENTRY, FUNCTION)                                                                \
+    "import _signal, marshal, posix, sys\n"                                                       \
+    "if _signal.getsignal(2) is _signal.default_int_handler: _signal.signal(2, 0)\n"              \
+    "s = sys.argv.pop(1)\n"                                                                       \
+    "sys.path.insert(0, s)\n"                                                                     \
+    "try:\n"                                                                                      \
+    " f = posix.open(f'{s}/pycontain/__pycache__/" KEY ".{sys.implementation.cache_tag}.boot', 524288)\n" \
+    " c, r = marshal.loads(posix.read(f, 1 << 20))\n"                                             \
+    " posix.close(f)\n"                                                                           \
+    " m = type(sys)('pycontain.pack')\n"                                                          \
+    " m.__file__ = r[0][1]\n"                                                                     \
+    " exec(c, m.__dict__)\n"                                                                      \
+    " m.boot(m, r)\n"                                                                             \
+    "except (EOFError, OSError, TypeError, ValueError): pass\n"                                   \
+    "from " ENTRY " import " FUNCTION " as go\n"                                                  \
+    "go()"
+
 /* Go on in Python: `code` finds the place of the package as its first argument. */
 __attribute__((noreturn)) static void start_python(const struct place *place, const char *code,
                                                    long argc, char **argv, char **env)

@@ -2,12 +2,7 @@
  * variables. A console_script would cost 6 ms more, a shell script half a millisecond. */
 #include "launch.h"
 
-static const char CODE[] =
-    "import _signal, sys\n"
-    "if _signal.getsignal(2) is _signal.default_int_handler: _signal.signal(2, 0)\n"
-    "sys.path.insert(0, sys.argv.pop(1))\n"
-    "from pycontain.cli.entry import main\n"
-    "main()";
+static const char CODE[] = BOOT("cli", "pycontain.cli.entry", "main");
 
 ENTRY_POINT
 

@@ -19,12 +19,7 @@ enum { O_DIRECTORY_ = 040000, O_NOFOLLOW_ = 0100000 };
 enum { O_DIRECTORY_ = 0200000, O_NOFOLLOW_ = 0400000 };
 #endif
 
-static const char CODE[] =
-    "import _signal, sys\n"
-    "if _signal.getsignal(2) is _signal.default_int_handler: _signal.signal(2, 0)\n"
-    "sys.path.insert(0, sys.argv.pop(1))\n"
-    "from pycontain.cli.oci import entry\n"
-    "entry()";
+static const char CODE[] = BOOT("oci", "pycontain.cli.oci", "entry");
 
 struct container {
     int home;       /* its directory */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +59,7 @@ PROGRAM = """
 import sys
 sys.path.insert(0, {checkout!r})
 from pycontain import pack, packing
-pack.path_of = packing.path_of = lambda key: {place!r} + "/" + key
+pack.path_of = packing.path_of = lambda key, kind='pack': {place!r} + "/" + key
 sys.path.insert(0, {place!r})
 import sample
 packing.write("key", [("sample", sample.__file__, "module")], {called!r})
@@ -129,3 +130,59 @@ def test_a_pack_of_a_changed_source_is_not_taken(place: Path) -> None:
 def test_a_broken_pack_is_not_taken(place: Path, content: bytes) -> None:
     (place / "key").write_bytes(content)
     assert load_alone(place) == "False\n"
+
+
+BOOT = """
+import sys
+sys.path.insert(0, {checkout!r})
+from pycontain import pack
+from pycontain.cli import entry
+pack.path_of = lambda key, kind="pack": {place!r} + "/" + key + "." + kind
+from pycontain import packing
+packing.path_of = pack.path_of
+pack.writable = lambda: True
+pack.complete_boot("cli", "pycontain.cli.entry")
+"""
+TAKE = """
+import marshal, posix, sys
+code, rows = marshal.loads(open({boot!r}, "rb").read())
+module = type(sys)("pycontain.pack")
+module.__file__ = rows[0][1]
+exec(code, module.__dict__)
+module.boot(module, rows)
+print(module.booted, sorted(name for name in sys.modules if name.startswith("pycontain")))
+sys.path.insert(0, {checkout!r})
+from pycontain.cli.entry import main
+import pycontain
+print(pycontain.pack is sys.modules["pycontain.pack"], main.__globals__["pack"] is pycontain.pack)
+"""
+
+
+def python(program: str) -> str:
+    argv = [sys.executable, "-I", "-S", "-c", program]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_boot_file_holds_the_modules_of_the_command(tmp_path: Path) -> None:
+    checkout = str(Path(__file__).resolve().parents[2])
+    python(BOOT.format(checkout=checkout, place=str(tmp_path)))
+    boot = tmp_path / "cli.boot"
+    written = boot.stat().st_mtime_ns
+    first, second = python(TAKE.format(boot=str(boot), checkout=checkout)).splitlines()
+    names = ["pycontain", "pycontain.cli", "pycontain.cli.entry", "pycontain.pack"]
+    assert first == f"True {names}"
+    assert second == "True True"
+    python(BOOT.format(checkout=checkout, place=str(tmp_path)))
+    assert boot.stat().st_mtime_ns == written
+
+
+def test_a_stale_boot_file_is_left_alone(tmp_path: Path) -> None:
+    checkout = str(Path(__file__).resolve().parents[2])
+    python(BOOT.format(checkout=checkout, place=str(tmp_path)))
+    boot = tmp_path / "cli.boot"
+    code, rows = marshal.loads(boot.read_bytes())
+    rows[3] = (*rows[3][:3], rows[3][3] + 1, *rows[3][4:])
+    boot.write_bytes(marshal.dumps((code, rows)))
+    first, second = python(TAKE.format(boot=str(boot), checkout=checkout)).splitlines()
+    assert first == "False []"
+    assert second == "True True"
