@@ -9,7 +9,6 @@ command undoes (`removal.reconcile`).
 from __future__ import annotations
 
 import posix
-import select
 import time
 
 from pycontain.engine import removal
@@ -20,6 +19,7 @@ from pycontain.errors import ConflictError, InvalidError, NotFoundError, Pyconta
 from pycontain.runtime import container as containers
 from pycontain.runtime.foreground import Foreground, console_pair, receive_console
 from pycontain.runtime.launch import LaunchOptions
+from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -373,9 +373,7 @@ def exit_of(outcome: Outcome, started: float) -> Exit:
 
 def wait_pidfd(pidfd: int, seconds: float | None) -> bool:
     """Wait until the process has ended; False when the time is over."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(None if seconds is None else int(seconds * 1000)))
+    return bool(kernel.poll((pidfd,), -1 if seconds is None else int(seconds * 1000)))
 
 
 def each(words: Sequence[str], act: Callable[[str], object]) -> list[PycontainError]:

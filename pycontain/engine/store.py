@@ -14,7 +14,6 @@ runs.
 
 from __future__ import annotations
 
-import fcntl
 import posix
 import time
 from errno import EEXIST, EINVAL, ELOOP, ENOENT
@@ -23,6 +22,8 @@ from pycontain import trees
 from pycontain.engine.record import Exit, Record
 from pycontain.errors import ConflictError, InvalidError, KernelError, NotFoundError, quote
 from pycontain.oci import codec
+from pycontain.syscalls import constants as c
+from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Store:
                 path, posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
             )
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                kernel.flock(fd, c.LOCK_EX | c.LOCK_NB)
             except BlockingIOError:
                 posix.close(fd)
                 return None
@@ -109,7 +110,7 @@ class Store:
             return False
         try:
             # Shared: two that ask at once must not take each other for a holder.
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            kernel.flock(fd, c.LOCK_SH | c.LOCK_NB)
         except BlockingIOError:
             return True
         finally:
@@ -137,7 +138,7 @@ class Store:
         except FileNotFoundError:
             return None
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kernel.flock(fd, c.LOCK_EX | c.LOCK_NB)
             if posix.fstat(fd).st_nlink:
                 return Lock(path, fd)
         except BlockingIOError:
@@ -181,7 +182,7 @@ class Store:
         try:
             # Two makers may see the same stale name: the second must not remove the first's new
             # one.
-            fcntl.flock(guard, fcntl.LOCK_EX)
+            kernel.flock(guard, c.LOCK_EX)
             holder = self._holder(path)
             if holder and (self.exists(holder) or self.is_locked(holder)):
                 return False

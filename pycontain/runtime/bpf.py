@@ -7,8 +7,6 @@ Knows nothing of system calls; `seccomp` decides what to build.
 
 from __future__ import annotations
 
-from _struct import pack
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,7 +86,12 @@ class Assembler:
         self._fall(start)
         if len(self._code) > MAX_INSTRUCTIONS:
             raise OverflowError(f"{len(self._code)} instructions, the kernel takes 4096")
-        return b"".join([pack("<HBBI", *instruction) for instruction in reversed(self._code)])
+        return b"".join(
+            [
+                (code | jt << 16 | jf << 24 | k << 32).to_bytes(8, "little")
+                for code, jt, jf, k in reversed(self._code)
+            ]
+        )
 
     def _put(self, code: int, k: int, jt: int = 0, jf: int = 0) -> int:
         self._code.append((code, jt, jf, k))

@@ -11,10 +11,10 @@ from __future__ import annotations
 import posix
 from _signal import SIGKILL, pidfd_send_signal  # type: ignore[import-not-found]
 from errno import EBUSY
-from select import POLLIN, poll
 
 from pycontain.errors import ConflictError, KernelError, NotFoundError, PycontainError
 from pycontain.runtime import state as states
+from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Container:
         except ProcessLookupError:
             return True
         try:
-            return _poll(ENDING_MS, pidfd)
+            return bool(kernel.poll((pidfd,), ENDING_MS))
         finally:
             posix.close(pidfd)
 
@@ -265,7 +265,7 @@ class Container:
             pidfd_send_signal(pidfd, SIGKILL)
             if _is_frozen(self.state.cgroup):
                 self.cgroup.thaw()
-            if not _poll(KILL_WAIT_MS, pidfd):
+            if not kernel.poll((pidfd,), KILL_WAIT_MS):
                 raise ConflictError(f"init process {self.state.pid} of {self.id} does not die")
         finally:
             posix.close(pidfd)
@@ -369,7 +369,7 @@ def _release(fifo: str, pid: int) -> None:
         posix.close(pidfd)
         raise KernelError("open exec fifo", fifo, error, call="open") from None
     try:
-        _poll(KILL_WAIT_MS, fd, pidfd)
+        kernel.poll((fd, pidfd), KILL_WAIT_MS)
         if not posix.read(fd, 1):
             raise ConflictError(f"the container's init process {pid} died before start")
     except BlockingIOError:
@@ -377,14 +377,6 @@ def _release(fifo: str, pid: int) -> None:
     finally:
         posix.close(fd)
         posix.close(pidfd)
-
-
-def _poll(timeout_ms: int, *fds: int) -> bool:
-    """Return whether one of `fds` became readable in time."""
-    polled = poll()
-    for fd in fds:
-        polled.register(fd, POLLIN)
-    return bool(polled.poll(timeout_ms))
 
 
 def send(pid: int, start_time: int, signal: int) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import posix
-import select
 
 from pycontain.errors import KernelError
 from pycontain.syscalls import constants as c
@@ -58,11 +57,8 @@ class Foreground:
             return self._pump(pidfd, terminal)
 
     def _wait(self, pidfd: int) -> int:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        poll.register(self._read, select.POLLIN)
         while True:
-            for fd, _ in poll.poll():
+            for fd in kernel.poll((pidfd, self._read)):
                 if fd == pidfd:
                     return reap(pidfd)
                 self._forward(pidfd)
@@ -81,22 +77,18 @@ class Foreground:
         return resized
 
     def _pump(self, pidfd: int, terminal: _Terminal) -> int:
-        poll = select.poll()
-        poll.register(self._read, select.POLLIN)
-        poll.register(pidfd, select.POLLIN)
-        poll.register(terminal.master, select.POLLIN)
-        poll.register(0, select.POLLIN)
+        watched = [self._read, pidfd, terminal.master, 0]
         while True:
-            for fd, _ in poll.poll():
+            for fd in kernel.poll(watched):
                 if fd == self._read:
                     if self._forward(pidfd):
                         terminal.resize()
                 elif fd == 0:
                     if not terminal.copy_in():
-                        poll.unregister(0)
+                        watched.remove(0)
                 elif fd == terminal.master:
                     if not terminal.copy_out():
-                        poll.unregister(fd)
+                        watched.remove(fd)
                 else:
                     while terminal.copy_out(waiting=False):
                         pass
@@ -175,9 +167,7 @@ class _Terminal:
 
 
 def _readable(fd: int) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return any(event & select.POLLIN for _, event in poll.poll(0))
+    return bool(kernel.poll((fd,), 0))
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -6,7 +6,6 @@ Descriptors are opened here, used by the child under the same numbers and closed
 
 from __future__ import annotations
 
-import fcntl
 import posix
 
 from pycontain.errors import InvalidError, KernelError, NotFoundError, UnsupportedError
@@ -150,7 +149,7 @@ def _apart(stdio: tuple[int, int, int], held: Gathered) -> tuple[int, int, int]:
     if stdio == (0, 1, 2):
         return stdio
     moved = [
-        held.keep(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)) if fd < 3 and fd != n else fd
+        held.keep(kernel.syscall("fcntl", fd, c.F_DUPFD_CLOEXEC, 10)) if fd < 3 and fd != n else fd
         for n, fd in enumerate(stdio)
     ]
     return moved[0], moved[1], moved[2]
@@ -179,7 +178,7 @@ def _owners_of_stdio(inputs: Inputs, uid: int) -> None:
 def _namespace(kind: str, path: str, held: Gathered) -> int:
     fd = held.open(f"{kind} namespace", path, posix.O_RDONLY)
     try:
-        found = fcntl.ioctl(fd, NS_GET_NSTYPE)
+        found = kernel.syscall("ioctl", fd, NS_GET_NSTYPE)
     except OSError:
         raise InvalidError(f"linux.namespaces: {path} is not a namespace") from None
     if found != namespaces.FLAGS[kind]:
@@ -309,7 +308,7 @@ def _sealed_copy(path: str) -> int:
     finally:
         posix.close(source)
     seals = c.F_SEAL_SEAL | c.F_SEAL_SHRINK | c.F_SEAL_GROW | c.F_SEAL_WRITE
-    fcntl.fcntl(copy, c.F_ADD_SEALS, seals)
+    kernel.syscall("fcntl", copy, c.F_ADD_SEALS, seals)
     return copy
 
 

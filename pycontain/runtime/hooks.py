@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import posix
-import select
 
 from pycontain.errors import KernelError, PycontainError
 from pycontain.oci import codec
+from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -166,8 +166,6 @@ def _run_inside(hook: Hook, stdin: int, output: int, pid: int) -> str:
 
 
 def _join(pid: int) -> None:
-    from pycontain.syscalls import kernel
-
     # Python is the host's binary: nothing in the container may open it through /proc meanwhile.
     kernel.prctl(4, 0)
     spaces = []
@@ -189,9 +187,7 @@ def _wait(child: int, timeout: int) -> str:
     if timeout:
         pidfd = posix.pidfd_open(child)
         try:
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            if not poll.poll(min(timeout * 1000, (1 << 31) - 1)):
+            if not kernel.poll((pidfd,), timeout * 1000):
                 posix.killpg(child, _signal.SIGKILL)
                 _reap(child)
                 return f"timed out after {timeout} s"

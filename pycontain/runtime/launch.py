@@ -2,7 +2,6 @@
 
     launch_init   a container's first process, parked in its exec fifo or running its program
     launch_exec   one more process in a container
-    release       lets a parked process go
 
 What the child is told to do is decided in `plan`; the messages the two exchange are drawn in
 `draft`. A failure of any kind kills the child and leaves nothing of it.
@@ -13,9 +12,8 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import errno
 import posix
-import select
 
-from pycontain.errors import ConflictError, InvalidError, KernelError, UnsupportedError
+from pycontain.errors import InvalidError, KernelError, UnsupportedError
 from pycontain.runtime import gather, namespaces, plan
 from pycontain.runtime.dialogue import Dialogue
 from pycontain.runtime.state import process_start
@@ -239,36 +237,3 @@ def _kill(running: Running) -> None:
     except (ProcessLookupError, ChildProcessError):
         pass
     running.close()
-
-
-def release(fifo: str, pid: int, timeout_ms: int = 10000) -> None:
-    """Let the process `pid`, parked in `fifo`, run its program.
-
-    Raises ConflictError when it is not there (any more).
-    """
-    try:
-        pidfd = posix.pidfd_open(pid)
-    except ProcessLookupError:
-        raise ConflictError(f"process {pid} is gone") from None
-    try:
-        fd = posix.open(fifo, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
-    except OSError as error:
-        posix.close(pidfd)
-        raise KernelError("open exec fifo", fifo, error, call="open") from None
-    try:
-        _await_byte(fd, pidfd, pid, timeout_ms)
-    finally:
-        posix.close(fd)
-        posix.close(pidfd)
-
-
-def _await_byte(fd: int, pidfd: int, pid: int, timeout_ms: int) -> None:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    poll.register(pidfd, select.POLLIN)
-    ready = dict(poll.poll(timeout_ms))
-    if fd in ready and posix.read(fd, 1):
-        return
-    if pidfd in ready:
-        raise ConflictError(f"process {pid} died before it was started")
-    raise ConflictError(f"process {pid} is not waiting to be started")

@@ -141,11 +141,7 @@ class Running:
         self._pipe = -1
 
     def _poll(self, timeout: float) -> None:
-        import select  # a shared object; the hot path waits without a limit
-
-        poll = select.poll()
-        poll.register(self._pipe, select.POLLIN)
-        if not poll.poll(timeout * 1000):
+        if not kernel.poll((self._pipe,), int(timeout * 1000)):
             raise TimeoutError(f"the child is still at op {self.report().op}")
 
     def _executed(self, report: Report) -> bool:

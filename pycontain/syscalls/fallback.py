@@ -18,8 +18,8 @@ import mmap
 import posix
 import time
 
-from pycontain.syscalls import encode as layout
-from pycontain.syscalls import kernel, libc
+from pycontain.syscalls import encode as encoding
+from pycontain.syscalls import kernel, layout, libc
 from pycontain.syscalls.constants import (
     AT_EMPTY_PATH,
     CLOCK_MONOTONIC,
@@ -28,9 +28,9 @@ from pycontain.syscalls.constants import (
     CLONE_PARENT,
     CLONE_PIDFD,
     F_SETFD,
-    NR,
 )
 from pycontain.syscalls.executor import Running
+from pycontain.syscalls.numbers import NR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -192,20 +192,20 @@ class _Loop:
         index = 0
         while index < self._count:
             nr, kind, types, into, *rest = layout.OP.unpack_from(
-                self._image, layout.HEADER_BYTES + layout.OP.size * index
+                self._image, encoding.HEADER_BYTES + layout.OP.size * index
             )
             args, (on_error, on_success, minimum, *ok) = rest[:6], rest[6:]
-            self._report(layout.CHILD, index)
-            if kind in (layout.EXEC, layout.STUB):
+            self._report(encoding.CHILD, index)
+            if kind in (encoding.EXEC, encoding.STUB):
                 self._stamp(index)
             result = self._carry_out(nr, kind, [self._argument(types, n, args) for n in range(6)])
             if 0 <= result < minimum:
                 result = -errno.EPIPE
-            if kind == layout.CALL:
+            if kind == encoding.CALL:
                 self._stamp(index)
             if -ERRORS < result < 0:
                 if -1 not in ok and -result not in ok:
-                    self._report(layout.FAILED, index, -result)
+                    self._report(encoding.FAILED, index, -result)
                     libc.leave(_exit_status(kind, -result))
                 index = on_error
                 continue
@@ -213,7 +213,7 @@ class _Loop:
                 place = layout.REGISTERS_OFFSET + 8 * into
                 layout.REGISTER_VALUE.pack_into(self._image, place, result)
             index = on_success
-        self._report(layout.DONE, self._count - 1)
+        self._report(encoding.DONE, self._count - 1)
         libc.leave(0)
 
     def _argument(self, types: int, n: int, args: list[int]) -> int:
@@ -227,9 +227,9 @@ class _Loop:
         return args[n] - (1 << 64) if args[n] >> 63 else args[n]
 
     def _carry_out(self, nr: int, kind: int, args: list[int]) -> int:
-        if kind == layout.STUB:
+        if kind == encoding.STUB:
             return self._exec_stub(args)
-        if kind == layout.STORE:
+        if kind == encoding.STORE:
             offset, width = args[1] - self._address, args[2]
             value = args[0] & ((1 << 8 * width) - 1)
             self._image[offset : offset + width] = value.to_bytes(width, "little")
@@ -267,6 +267,6 @@ class _Loop:
 
 def _exit_status(kind: int, number: int) -> int:
     """Return the shell's status for what failed."""
-    if kind != layout.EXEC:
+    if kind != encoding.EXEC:
         return 125
     return 127 if number == errno.ENOENT else 126

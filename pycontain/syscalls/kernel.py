@@ -7,11 +7,14 @@ through ctypes when it is not; nothing is imported for the second unless it is n
 
 from __future__ import annotations
 
-from pycontain.syscalls.constants import MS_REMOUNT, NR, number
+import time
+
+from pycontain.syscalls.constants import MS_REMOUNT
+from pycontain.syscalls.numbers import NR, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, TypeAlias
 
     Path: TypeAlias = "str | bytes"
@@ -68,6 +71,33 @@ def socketpair(domain: int, kind: int, protocol: int = 0) -> tuple[int, int]:
     pair = bytearray(8)
     syscall("socketpair", domain, kind, protocol, pair)
     return int.from_bytes(pair[:4], "little"), int.from_bytes(pair[4:], "little")
+
+
+def poll(fds: Sequence[int], timeout_ms: int = -1) -> list[int]:
+    """ppoll(2): return those of `fds` that can be read (or have an error), [] after the time-out.
+
+    A signal does not end it: its handler runs, and the rest of the time is waited. The extension
+    module `select` takes 0.15 ms to load.
+    """
+    polled = bytearray()
+    for fd in fds:
+        polled += fd.to_bytes(4, "little") + b"\1\0\0\0"
+    end = time.monotonic_ns() + timeout_ms * 1_000_000
+    while True:
+        limit = None
+        if timeout_ms >= 0:
+            left = max(0, end - time.monotonic_ns())
+            limit = b"".join([n.to_bytes(8, "little") for n in divmod(left, 1_000_000_000)])
+        try:
+            syscall("ppoll", polled, len(fds), limit, None, 8)
+        except InterruptedError:
+            continue
+        return [fd for n, fd in enumerate(fds) if polled[8 * n + 6] or polled[8 * n + 7]]
+
+
+def flock(fd: int, operation: int) -> None:
+    """flock(2). The extension module `fcntl` takes 0.1 ms to load."""
+    syscall("flock", fd, operation)
 
 
 def mount(

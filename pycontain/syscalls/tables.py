@@ -3,7 +3,7 @@
 Generated from the kernel's UAPI headers (asm/unistd_64.h, unistd_32.h, unistd_x32.h and
 asm-generic/unistd.h as arm64 uses it) plus the calls added up to Linux 6.18. A table is text to
 keep it small: `N:name` sets the number, a bare name is the previous number plus one. Only the
-seccomp compiler and `constants.number` for rare calls import this module; it is not hot.
+seccomp compiler and `numbers.number` for rare calls import this module; it is not hot.
 """
 
 from __future__ import annotations

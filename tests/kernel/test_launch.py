@@ -670,7 +670,7 @@ def test_a_parked_process_waits_for_release(start: Start, rootfs: Path, tmp_path
     os.close(options.stdio[0])
     assert not os.pread(output, 10, 0)
     assert os.readlink(f"/proc/{init.pid}/exe").endswith(("/", "stub"))
-    launch.release(str(fifo), init.pid)
+    assert fifo.read_bytes()
     os.waitid(os.P_PIDFD, init.pidfd, os.WEXITED)
     assert os.pread(output, 10, 0) == b"box\n"
     os.close(output)

@@ -12,32 +12,32 @@ from hypothesis import strategies as st
 
 import pycontain.native
 from pycontain.syscalls import constants as c
-from pycontain.syscalls import encode as layout
-from pycontain.syscalls import executor
+from pycontain.syscalls import encode as encoding
+from pycontain.syscalls import executor, layout, numbers
 from pycontain.syscalls.ops import ANY, Data, Program, Reg
 
 LOOP = (Path(pycontain.native.__file__).parent / "loop.h").read_text()
 
 
 def op_fields(image: bytearray, index: int) -> tuple[int, ...]:
-    return layout.OP.unpack_from(image, layout.HEADER_BYTES + layout.OP.size * index)
+    return layout.OP.unpack_from(image, encoding.HEADER_BYTES + layout.OP.size * index)
 
 
 def test_an_op_is_88_bytes_and_the_header_384() -> None:
     assert layout.OP.size == 88
     assert layout.HEAD.size == layout.REGISTERS_OFFSET
-    assert layout.NAME_OFFSET == layout.REGISTERS_OFFSET + 32 * 8
-    assert f"MAGIC = {layout.MAGIC:#x}" in LOOP
+    assert encoding.NAME_OFFSET == layout.REGISTERS_OFFSET + 32 * 8
+    assert f"MAGIC = {encoding.MAGIC:#x}" in LOOP
 
 
 def test_arguments_keep_their_kind() -> None:
     program = Program()
     place = program.block(b"12345678")
     program.call("openat2", Reg(3), "/etc", place, -1, None, 1 << 63, into=Reg(4))
-    image = layout.encode(program)
+    image = encoding.encode(program)
     data = layout.HEAD.unpack_from(image)[7]
     nr, kind, types, into, *rest = op_fields(image, 0)
-    assert (nr, kind, into) == (c.NR["openat2"], layout.CALL, 4)
+    assert (nr, kind, into) == (numbers.NR["openat2"], encoding.CALL, 4)
     assert types == 0x000112
     assert rest[:6] == [3, data + 8, data + place.offset, (1 << 64) - 1, 0, 1 << 63]
     assert bytes(image[rest[1] : rest[1] + 5]) == b"/etc\0"
@@ -50,7 +50,7 @@ def test_jumps_default_to_the_next_op() -> None:
     program.call("getpid", ok=(errno.ENOENT, ANY), on_error=label)
     program.call("getpid")
     program.place(label)
-    image = layout.encode(program)
+    image = encoding.encode(program)
     assert op_fields(image, 0)[10:13] == (1, 1, 0)
     assert op_fields(image, 1)[10:] == (3, 2, 0, errno.ENOENT, -1, 0, 0)
 
@@ -58,8 +58,8 @@ def test_jumps_default_to_the_next_op() -> None:
 @pytest.fixture(params=["native", "python"], autouse=True)
 def encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "python":
-        monkeypatch.setattr(layout, "native", None)
-    elif layout.native is None:
+        monkeypatch.setattr(encoding, "native", None)
+    elif encoding.native is None:
         pytest.skip("the native module is not built")
 
 
@@ -70,30 +70,30 @@ def test_a_jump_backwards_or_out_is_refused(index: int) -> None:
     label.index = index
     program.call("getpid", ok=(1,), on_error=label)
     with pytest.raises(ValueError, match="jumps"):
-        layout.encode(program)
+        encoding.encode(program)
 
 
 def test_too_many_arguments_or_errnos_are_refused() -> None:
     program = Program()
     program.call("getpid", 1, 2, 3, 4, 5, 6, 7)
     with pytest.raises(ValueError, match="six arguments"):
-        layout.encode(program)
+        encoding.encode(program)
     program = Program()
     program.call("getpid", ok=(1, 2, 3, 4, 5))
     with pytest.raises(ValueError, match="four errnos"):
-        layout.encode(program)
+        encoding.encode(program)
 
 
 def test_an_unknown_call_is_refused() -> None:
     program = Program()
     program.call("no_such_call")
     with pytest.raises(KeyError):
-        layout.encode(program)
+        encoding.encode(program)
 
 
 def test_a_rare_call_is_found_in_the_tables() -> None:
-    assert "quotactl_fd" not in c.NR
-    assert c.number("quotactl_fd") == 443
+    assert "quotactl_fd" not in numbers.NR
+    assert numbers.number("quotactl_fd") == 443
 
 
 ARGUMENTS = st.one_of(
@@ -134,15 +134,15 @@ def test_the_native_encoder_writes_the_same_bytes(
         program.place(end)
         return program
 
-    if layout.native is None:
+    if encoding.native is None:
         pytest.skip("the native module is not built")
     by_python = build()
-    image = layout.encode(build(), timeline)
+    image = encoding.encode(build(), timeline)
     data = layout.HEAD.unpack_from(image)[7]
     expected = bytearray(data)
     layout.encode_ops(expected, by_python, data)
     count = layout.OP.size * len(ops)
-    assert image[layout.HEADER_BYTES :][:count] == expected[layout.HEADER_BYTES :][:count]
+    assert image[encoding.HEADER_BYTES :][:count] == expected[encoding.HEADER_BYTES :][:count]
     assert bytes(image[data:]) == bytes(by_python.data)
 
 
@@ -166,5 +166,11 @@ def test_the_loop_and_the_encoder_name_the_same_kinds() -> None:
     )
     assert kinds
     assert states
-    assert (layout.CALL, layout.EXEC, layout.STORE, layout.STUB) == (0, 1, 2, 3)
-    assert (layout.NEW, layout.CHILD, layout.IN_STUB, layout.FAILED, layout.DONE) == (0, 1, 2, 3, 4)
+    assert (encoding.CALL, encoding.EXEC, encoding.STORE, encoding.STUB) == (0, 1, 2, 3)
+    assert (encoding.NEW, encoding.CHILD, encoding.IN_STUB, encoding.FAILED, encoding.DONE) == (
+        0,
+        1,
+        2,
+        3,
+        4,
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pycontain.syscalls import constants as c
-from pycontain.syscalls import kernel, libc
+from pycontain.syscalls import kernel, libc, numbers
 
 
 @pytest.fixture(params=["native", "ctypes"], autouse=True)
@@ -62,9 +62,9 @@ def test_the_kernel_writes_into_a_bytearray() -> None:
 
 def test_only_ints_and_buffers_are_taken(entry: Callable[..., int]) -> None:
     with pytest.raises(TypeError):
-        entry(c.NR["getpid"], "text")
+        entry(numbers.NR["getpid"], "text")
     with pytest.raises(TypeError):
-        entry(c.NR["getpid"], 1.5)
+        entry(numbers.NR["getpid"], 1.5)
 
 
 def test_prctl_and_pidfd() -> None:

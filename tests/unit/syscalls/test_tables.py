@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pycontain.syscalls import constants as c
-from pycontain.syscalls import tables
+from pycontain.syscalls import numbers, tables
 
 
 def test_known_numbers() -> None:
@@ -21,5 +20,5 @@ def test_no_number_is_given_twice() -> None:
 
 
 def test_the_hot_table_agrees_with_the_full_one() -> None:
-    full = tables.TABLES[c.MACHINE]
-    assert {name: full[name] for name in c.NR} == c.NR
+    full = tables.TABLES[numbers.MACHINE]
+    assert {name: full[name] for name in numbers.NR} == numbers.NR
