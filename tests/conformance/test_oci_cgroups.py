@@ -52,7 +52,7 @@ def cgroup_file(path: str, v1: tuple[str, str, str], v2: tuple[str, str]) -> Pat
 
 @pytest.fixture
 def path(bundle: Bundle, tmp_path: Path) -> str:
-    path = f"/pycontain-conformance/{tmp_path.name}"
+    path = f"/pycontain-conformance/{tmp_path.name}-{os.getpid()}"
     bundle.linux["cgroupsPath"] = path
     return path
 
@@ -79,10 +79,11 @@ def test_an_absolute_cgroups_path_is_that_path(oci: Oci, bundle: Bundle, path: s
 
 
 def test_a_relative_cgroups_path_ends_the_path(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
-    bundle.linux["cgroupsPath"] = f"pycontain-relative/{tmp_path.name}"
+    path = f"pycontain-relative/{tmp_path.name}-{os.getpid()}"
+    bundle.linux["cgroupsPath"] = path
     oci.running(bundle)
     found = cgroups_of(oci.state()["pid"])
-    assert any(p.endswith(f"pycontain-relative/{tmp_path.name}") for p in found)
+    assert any(p.endswith(path) for p in found)
 
 
 def test_the_default_path_ends_in_the_id(oci: Oci, bundle: Bundle) -> None:

@@ -276,7 +276,7 @@ def test_background_children_do_not_hold_exec(oci: Oci, one: str) -> None:
 
 def test_a_cgroup_below_the_containers(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
     unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
-    bundle.linux["cgroupsPath"] = path = f"/pycontain-exec/{tmp_path.name}"
+    bundle.linux["cgroupsPath"] = path = f"/pycontain-exec/{tmp_path.name}-{os.getpid()}"
     bundle.linux["resources"] = {"pids": {"limit": 50}}
     oci.running(bundle)
     top = Path("/sys/fs/cgroup" if unified else "/sys/fs/cgroup/pids")
