@@ -21,7 +21,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     Row = tuple[str, str, int, int, str, Any]
@@ -50,6 +50,24 @@ def boot(module: Any, rows: list[Row]) -> None:
         for row in rows:
             _bring_in(row)
         sys.modules["pycontain"].pack = module  # type: ignore[attr-defined]
+
+
+def verb(argv: Sequence[str], valued: Sequence[str], packed: frozenset[str]) -> str:
+    """Return the verb of a command line if it is one of `packed`, else "".
+
+    `valued` are the options before the verb that another word belongs to.
+    """
+    if b"PYCONTAIN_PACK" in posix.environ:
+        return ""
+    skip = False
+    for word in argv:
+        if skip:
+            skip = False
+        elif word in valued:
+            skip = True
+        elif not word.startswith("-"):
+            return word if word in packed else ""
+    return ""
 
 
 def load(key: str) -> bool:

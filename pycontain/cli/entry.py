@@ -88,17 +88,9 @@ def _run_and_flush(argv: Sequence[str]) -> int:
 
 def _pack_key(argv: Sequence[str]) -> str:
     """Return the name of the pack for a command line: its verb, "" for one without a pack."""
-    if b"PYCONTAIN_PACK" in posix.environ or b"PYCONTAIN_DEBUG" in posix.environ:
+    if b"PYCONTAIN_DEBUG" in posix.environ:
         return ""
-    skip = False
-    for word in argv:
-        if skip:
-            skip = False
-        elif word in VALUED:
-            skip = True
-        elif not word.startswith("-"):
-            return word if word in PACKED else ""
-    return ""
+    return pack.verb(argv, VALUED, PACKED)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -67,14 +67,5 @@ def _run(argv: Sequence[str]) -> int:
 
 def pack_key(argv: Sequence[str]) -> str:
     """Return the name of the pack for a command line: its verb, "" for one without a pack."""
-    if b"PYCONTAIN_PACK" in posix.environ:
-        return ""
-    skip = False
-    for word in argv:
-        if skip:
-            skip = False
-        elif word in VALUED:
-            skip = True
-        elif not word.startswith("-"):
-            return "oci-" + word if word in PACKED else ""
-    return ""
+    verb = pack.verb(argv, VALUED, PACKED)
+    return "oci-" + verb if verb else ""

@@ -28,21 +28,6 @@ NAMES = tuple("CAP_" + name for name in _NAMES.split())
 
 NUMBERS = {name: number for number, name in enumerate(NAMES)}
 
-DEFAULT = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-)
-"""What root in a container holds by default: podman's list (containers/common)."""
-
 VERSION_3 = 0x20080522
 
 

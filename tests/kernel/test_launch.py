@@ -24,7 +24,7 @@ from pycontain.errors import (
     PycontainError,
 )
 from pycontain.runtime import launch
-from pycontain.runtime.capabilities import DEFAULT
+from pycontain.spec.defaults import CAPABILITIES
 
 pytestmark = pytest.mark.root
 
@@ -68,7 +68,7 @@ def make_spec(rootfs: Path, *args: str, **process: Any) -> dict[str, Any]:
             "env": ["PATH=/bin", "HOME=/"],
             "user": {"uid": 0, "gid": 0},
             "noNewPrivileges": True,
-            "capabilities": {k: list(DEFAULT) for k in ("bounding", "effective", "permitted")},
+            "capabilities": {k: list(CAPABILITIES) for k in ("bounding", "effective", "permitted")},
             **process,
         },
         "mounts": [

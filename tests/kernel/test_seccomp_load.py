@@ -9,7 +9,8 @@ import platform
 
 import pytest
 
-from pycontain.runtime import capabilities, seccomp_compiler, seccomp_profile
+from pycontain.runtime import seccomp_compiler, seccomp_profile
+from pycontain.spec import defaults
 from pycontain.syscalls.tables import TABLES
 
 pytestmark = [
@@ -41,7 +42,7 @@ def outcome(profile: dict, nr: int, *args: int) -> int:
 
 @pytest.fixture
 def default() -> dict:
-    return seccomp_profile.default_profile(capabilities.DEFAULT, "x86_64")
+    return seccomp_profile.default_profile(defaults.CAPABILITIES, "x86_64")
 
 
 @pytest.mark.parametrize("name", ["getpid", "getuid", "sched_yield", "uname"])

@@ -6,6 +6,7 @@ import pytest
 
 from pycontain.errors import UsageError
 from pycontain.runtime import capabilities as caps
+from pycontain.spec import defaults
 
 
 def test_numbers_are_those_of_the_kernel():
@@ -16,8 +17,8 @@ def test_numbers_are_those_of_the_kernel():
 
 
 def test_the_default_set_is_podmans_mask():
-    assert caps.mask(caps.DEFAULT) == 0x800405FB
-    assert sorted(caps.names(0x800405FB)) == sorted(caps.DEFAULT)
+    assert caps.mask(defaults.CAPABILITIES) == 0x800405FB
+    assert sorted(caps.names(0x800405FB)) == sorted(defaults.CAPABILITIES)
 
 
 @pytest.mark.parametrize("name", ["SYS_ADMIN", "CAP_SYS_ADMIN", "cap_sys_admin", "Sys_Admin"])

@@ -8,8 +8,8 @@ import pytest
 
 from pycontain.errors import InvalidError, UnsupportedError
 from pycontain.runtime import plan
-from pycontain.runtime.capabilities import DEFAULT
 from pycontain.runtime.draft import Inputs
+from pycontain.spec.defaults import CAPABILITIES
 from pycontain.syscalls import constants as c
 from pycontain.syscalls.ops import Op, Program
 
@@ -26,7 +26,7 @@ def make_spec(**process: Any) -> dict[str, Any]:
             "cwd": "/",
             "env": ["PATH=/a:/b"],
             "user": {"uid": 0, "gid": 0},
-            "capabilities": {k: list(DEFAULT) for k in ("bounding", "effective", "permitted")},
+            "capabilities": {k: list(CAPABILITIES) for k in ("bounding", "effective", "permitted")},
             **process,
         },
         "mounts": [

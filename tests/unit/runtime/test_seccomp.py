@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pycontain.errors import InvalidError, UnsupportedError
 from pycontain.runtime import capabilities, seccomp, seccomp_compiler, seccomp_profile
+from pycontain.spec import defaults
 from pycontain.syscalls.tables import TABLES
 
 X86_64, I386, AARCH64 = 0xC000003E, 0x40000003, 0xC00000B7
@@ -113,7 +114,7 @@ VALUES = (0, 1, 2, 8, 11, 12, 13, 16, 19, 20, 25, 37, 38, 39, 40, 41, 45, 46, 0x
           (1 << 64) - 1)  # fmt: skip
 
 
-@pytest.mark.parametrize("caps", [(), capabilities.DEFAULT, capabilities.NAMES])
+@pytest.mark.parametrize("caps", [(), defaults.CAPABILITIES, capabilities.NAMES])
 def test_default_profile_gives_the_verdicts_of_libseccomp(libseccomp, tmp_path, caps):
     profile = known(libseccomp, seccomp_profile.default_profile(caps, "x86_64"))
     ours = seccomp_compiler.compile_filter(profile, "x86_64")
@@ -273,7 +274,7 @@ def test_i386_multiplexer_does_not_go_round_a_denied_socket():
 
 
 def test_the_default_filter_is_short_and_its_paths_shorter():
-    profile = seccomp_profile.default_profile(capabilities.DEFAULT, "x86_64")
+    profile = seccomp_profile.default_profile(defaults.CAPABILITIES, "x86_64")
     program = seccomp_compiler.compile_filter(profile, "x86_64")
     assert len(program) // 8 <= 220
     longest = max(

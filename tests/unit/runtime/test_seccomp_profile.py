@@ -8,6 +8,7 @@ import pytest
 
 from pycontain.errors import InvalidError, KernelError
 from pycontain.runtime import capabilities, seccomp_profile
+from pycontain.spec import defaults
 from pycontain.syscalls.tables import TABLES
 
 
@@ -21,7 +22,7 @@ def allowed(profile: dict) -> set[str]:
 
 
 def test_what_escapes_containers_is_not_allowed_by_default():
-    names = allowed(seccomp_profile.default_profile(capabilities.DEFAULT, "x86_64"))
+    names = allowed(seccomp_profile.default_profile(defaults.CAPABILITIES, "x86_64"))
     dangerous = (
         "bpf perf_event_open keyctl add_key request_key mount umount2 unshare setns kexec_load "
         "init_module open_by_handle_at userfaultfd io_uring_setup io_uring_enter pivot_root swapon "
