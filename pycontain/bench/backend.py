@@ -10,6 +10,7 @@ Owns the contract and what all arms read from a finished launch; each arm is one
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 FIGURE = re.compile(
     rb"^figure ([a-z0-9_]{1,40}) ([0-9]{1,24}(?:\.[0-9]{1,9})?) ([A-Za-z/%]{1,12})$"
 )
-FIRST_INSTRUCTION = "first_instruction"
+FIRST_INSTRUCTION, FIRST_REALTIME = "first_instruction", "first_realtime"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +79,13 @@ class Backend(Protocol):
         ...
 
 
-def outcome_of(launch: Launch, *, whole_tree: bool) -> Outcome:
+def outcome_of(launch: Launch, *, whole_tree: bool, own_clock: bool = False) -> Outcome:
     """Return the outcome of a launch.
 
     `whole_tree`: every process of the arm is waited for by its parent, so that CPU time and faults
     are those of the whole arm; with a daemon in between they would be the client's alone.
+    `own_clock`: CLOCK_MONOTONIC of the arm is not the host's, so the first instruction is placed
+    by the time of day.
     """
     metrics = {"wall": Metric(value=launch.wall_s, unit="s")}
     if whole_tree:
@@ -93,9 +96,12 @@ def outcome_of(launch: Launch, *, whole_tree: bool) -> Outcome:
             "max_rss": Metric(value=launch.max_rss_kib << 10, unit="B"),
         }
     figures, output = split_figures(launch.stdout)
-    first = figures.pop(FIRST_INSTRUCTION, None)
+    first, of_day = figures.pop(FIRST_INSTRUCTION, None), figures.pop(FIRST_REALTIME, None)
     if first is not None:
-        to_command = (first.value - launch.start_ns) / 1e9
+        first_ns = first.value
+        if own_clock and of_day is not None:
+            first_ns = of_day.value - (time.time_ns() - time.monotonic_ns())
+        to_command = (first_ns - launch.start_ns) / 1e9
         metrics["to_command"] = Metric(value=to_command, unit="s")
         metrics["after_command"] = Metric(value=launch.wall_s - to_command, unit="s")
     return Outcome(

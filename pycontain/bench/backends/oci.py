@@ -39,6 +39,7 @@ class OciRuntime:
     kind = Kind.MEASURED
     includes = "create, start, wait, delete; the bundle and its overlay are made before"
     repeats = True
+    own_clock = False
 
     def __init__(self) -> None:
         self._number = count(1)
@@ -67,7 +68,8 @@ class OciRuntime:
         if workload is not self._written:
             self._write(workload)
         argv = self._argv(f"pycontain-bench-{os.getpid()}-{next(self._number)}")
-        return outcome_of(launch(argv, self.setting(workload), workload.timeout_s), whole_tree=True)
+        done = launch(argv, self.setting(workload), workload.timeout_s)
+        return outcome_of(done, whole_tree=True, own_clock=self.own_clock)
 
     def setting(self, workload: Workload) -> Setting:
         """Return what the stopwatch does before the runtime starts."""
@@ -145,4 +147,5 @@ class Gvisor(OciRuntime):
     """gVisor: system calls are served by a kernel in user space."""
 
     name, program = "gvisor", "runsc"
+    own_clock = True
     options = ("--network=none", "--ignore-cgroups")

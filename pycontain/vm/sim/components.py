@@ -218,7 +218,7 @@ HARDWARE_PORTS: Rules = {
     Op.PIO_USER: _exit(R.IO_INSTRUCTION, USER),
     Op.MMIO_KERNEL: _exit(R.EPT_MISCONFIG, {"c_mmio_decode": 1.0}),
     Op.MMIO_USER: _exit(R.EPT_VIOLATION, {**USER, "c_mmio_decode": 1.0}),
-    Op.KICK: _exit(R.EPT_MISCONFIG, {"c_kick": 1.0}),
+    Op.KICK: _exit(R.EPT_MISCONFIG, {"c_kick": 1.0, "c_wake": 1.0}),
     Op.IO_OUT: Rule(kind=VmExit, reason=R.EPT_MISCONFIG, work={"c_kick_out": 1.0}),
     Op.IO_IN: Rule(kind=VmExit, reason=R.EXTERNAL_INTERRUPT, work={"c_kin": 1.0}),
     Op.VM_SWITCH: Rule(kind=VmExit, reason=R.EXTERNAL_INTERRUPT, work={"c_vmsw": 1.0}),
@@ -281,13 +281,17 @@ def components(technique: str, type_: str, hardware: Hardware) -> tuple[Componen
             return _named(_NAMES, _hardware_parts(technique, type_, hardware))
 
 
+PV_EOI_YEAR = 2012
+"""Linux 3.6 and its KVM: before it, a guest's EOI was an exit."""
+
 _NAMES = ("vcpu", "mmu", "interrupt controller", "timer", "devices")
 
 
 def _hardware_parts(technique: str, type_: str, hardware: Hardware) -> tuple[Rules, ...]:
     trapping, hybrid = technique == "TE", technique == "HYB"
     nested = technique == "HV2" or (hybrid and hardware.has("ept"))
-    apic = VIRTUAL_APIC if hardware.has("apicv") else PV_EOI_APIC if hybrid else EXITING_APIC
+    pv_eoi = hybrid and hardware.year >= PV_EOI_YEAR
+    apic = VIRTUAL_APIC if hardware.has("apicv") else PV_EOI_APIC if pv_eoi else EXITING_APIC
     dom0 = type_ == "1+dom0"
     return (
         TRAP_CPU if trapping else HARDWARE_CPU,

@@ -28,7 +28,7 @@ class Request:
 
     `operations` run on the vCPU; `backend_s` is service time of the VMM thread, dom0 or host
     kernel, which bounds the rate; `latency_s` is added to a request somebody waits for, service
-    included; `guest_cycles` is driver work on the vCPU that is no exit.
+    included; `guest_cycles` is work on the workload's own CPU that is no operation.
     """
 
     operations: Operations = field(default_factory=dict)
@@ -90,6 +90,8 @@ def disk_request(
     emulation = costs["t_emul_disk"] if drivers == "emulated" else 0.0
     # Without a service constant the VMM is synchronous: its thread is held for the whole request.
     svc = costs[service] if service else device_s + costs["t_svc_sync"]
+    if service == "t_svc_qemu":
+        svc += costs["t_note_qemu"] / math.sqrt(max(depth, 1.0))
     return Request(
         operations=_disk_operations(drivers, path, costs, hardware, depth),
         backend_s=svc + emulation + costs["k_blk_overlap"] * size_beyond_page(size) * costs[byte],
@@ -155,24 +157,33 @@ def segment(
     size: float,
     transmit: bool,
     depth: float = BATCH,
+    loopback: bool = False,
 ) -> Request:
-    """Return the cost of one segment (or small packet) of `size` bytes, sent or received."""
+    """Return the cost of one segment (or small packet) of `size` bytes, sent or received.
+
+    `loopback` says that the native run went through no adapter, so that the guest's comes on top.
+    """
+    if path == "nat":
+        return Request(guest_cycles=costs["c_nat_pkt"])
     if drivers == "native":
         return NO_REQUEST
     # Packets of independent peers meet in one notification less often than disk requests do.
     batch = min(math.sqrt(max(depth, 1.0)), BATCH / 2)
     interrupt = {Op.INTERRUPT: 1 / batch, Op.EOI: 1 / batch}
+    adapter = costs["c_nic_pkt"] if loopback else 0.0
     if drivers == "pt":
-        return Request(operations=interrupt)
+        return Request(operations=interrupt, guest_cycles=adapter)
     backend = _net_backend_s(profile, path, costs, hardware, size)
     if path == "hosted" and drivers == "emulated" and hardware.year < AHCI_YEAR:
         backend = 0.0  # the host's part runs on the same CPU: Op.HOST_SEND
     latency = round_trip_s(path, costs) / 2
     if drivers == "pv":
         operations = {Op.KICK: 1 / batch, **interrupt}
-        return Request(operations=operations, backend_s=backend, latency_s=latency)
-    operations = _nic_operations(path, costs, hardware, transmit)
-    return Request(operations=operations, backend_s=backend, latency_s=latency)
+    else:
+        operations = _nic_operations(path, costs, hardware, transmit)
+    return Request(
+        operations=operations, backend_s=backend, latency_s=latency, guest_cycles=adapter
+    )
 
 
 def _net_backend_s(
@@ -187,7 +198,8 @@ def _net_backend_s(
             cycles = costs["c_ring_pkt"] + costs["c_grant_byte"] * size / 3
         case "qemu":
             byte_s = costs[profile.userspace.get("net_byte", "b_net_qemu")]
-            return hardware.seconds(costs["c_qemu_net_pkt"]) + byte_s * size
+            packet = costs[profile.userspace.get("net_packet", "c_qemu_net_pkt")]
+            return hardware.seconds(packet) + byte_s * size
         case _:
             cycles = costs["c_hosted_send"] + costs["c_hosted_byte"] * size
     return hardware.seconds(cycles)

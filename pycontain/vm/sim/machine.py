@@ -38,7 +38,8 @@ class Configuration:
 
     `hot` prices events as a loop of nothing else sees them: caches warm, no pollution. `nested`
     puts the whole hypervisor into a guest of another one. `fresh` says the guest's memory is not
-    backed by the host yet. `devices_s` are native seconds one disk request takes.
+    backed by the host yet. `loopback`: the native run went through no network adapter.
+    `disk_latency_s` are native seconds one disk request takes.
     """
 
     profile: Profile
@@ -53,6 +54,7 @@ class Configuration:
     hot: bool = False
     fresh: bool = False
     shared_cpu: bool = False
+    loopback: bool = False
     disk_latency_s: float = 100e-6
 
     def driver(self, kind: str) -> str:
@@ -86,7 +88,8 @@ class Run:
 
     `wall_s` is the elapsed time, `cpu_s` guest and hypervisor CPU on the vCPUs, `native_s` the
     elapsed time on the host, `dilation_s` what translated addresses or code add, `event_s` the
-    events of the ledger, `io_s` added waiting for devices, `backend_s` work on other CPUs.
+    events of the ledger, `touch_s` the part of the elapsed time that backs memory first touched,
+    `io_s` added waiting for devices, `backend_s` work on other CPUs.
     """
 
     native_s: float
@@ -94,6 +97,7 @@ class Run:
     cpu_s: float
     dilation_s: float
     event_s: float
+    touch_s: float
     io_s: float
     backend_s: float
     ledger: list[Entry] = field(default_factory=list)
@@ -123,7 +127,7 @@ class Machine:
         if estimated:
             trace = scaled(trace, estimated, costs["e_counts"])
         fresh = guest.fresh_bytes(trace, config.memory_bytes) if config.fresh else 0.0
-        io_operations, backend_s, io_s = self._io(trace, costs)
+        io_operations, backend_s, io_s, stack_s = self._io(trace, costs)
         wanted = merged(
             guest.operations(trace, costs, fresh_bytes=fresh), io_operations, extra or {}
         )
@@ -131,7 +135,8 @@ class Machine:
         event_s = config.hardware.seconds(sum(entry.cycles for entry in ledger))
         wait_s = sum(entry.wait_s for entry in ledger) / trace.concurrency
         user_s, system_s = self._dilated(trace, costs)
-        return self._elapsed(trace, user_s + system_s, event_s, io_s + wait_s, backend_s, ledger)
+        dilated_s = user_s + system_s + stack_s
+        return self._elapsed(trace, dilated_s, event_s, io_s + wait_s, backend_s, ledger)
 
     def handle(self, operations: Operations, costs: Costs) -> list[Entry]:
         """Price and count every event the operations cause: the one place where counting is."""
@@ -179,14 +184,12 @@ class Machine:
             cycles += costs["c_mit"]
         return cycles * (costs["nu"] if config.nested else 1.0)
 
-    def _io(self, trace: WorkloadTrace, costs: Costs) -> tuple[Operations, float, float]:
-        """Return the operations of all device requests, back-end seconds, added waiting."""
-        parts = [self._disk_io(trace, costs), self._net_io(trace, costs)]
-        return (
-            merged(*(operations for operations, _, _ in parts)),
-            sum(backend for _, backend, _ in parts),
-            sum(wait for _, _, wait in parts),
-        )
+    def _io(self, trace: WorkloadTrace, costs: Costs) -> tuple[Operations, float, float, float]:
+        """Return the operations of all device requests, back-end, waiting and stack seconds."""
+        disk, disk_backend_s, disk_wait_s = self._disk_io(trace, costs)
+        net, net_backend_s, net_wait_s, stack_s = self._net_io(trace, costs)
+        wait_s = disk_wait_s + net_wait_s
+        return merged(disk, net), disk_backend_s + net_backend_s, wait_s, stack_s
 
     def _disk_io(self, trace: WorkloadTrace, costs: Costs) -> tuple[Operations, float, float]:
         count = (trace.disk_reads or 0) + (trace.disk_writes or 0)
@@ -229,7 +232,7 @@ class Machine:
         A single hypervisor's exits are in the published latencies of its path already.
         """
         config = self.configuration
-        if not config.nested or config.technique not in ("HV1", "HV2", "HYB"):
+        if not config.nested or config.technique not in HARDWARE_TECHNIQUES:
             return 0.0
         more = self.transition_cycles(costs) * (1 - 1 / costs["nu"])
         return config.hardware.seconds(costs["n_wait_exits"] * more)
@@ -248,12 +251,13 @@ class Machine:
             size=size,
             transmit=transmit,
             depth=depth,
+            loopback=config.loopback,
         )
 
-    def _net_io(self, trace: WorkloadTrace, costs: Costs) -> tuple[Operations, float, float]:
+    def _net_io(self, trace: WorkloadTrace, costs: Costs) -> tuple[Operations, float, float, float]:
         sent, received = trace.net_tx_packets or 0, trace.net_rx_packets or 0
         if not sent + received:
-            return {}, 0.0, 0.0
+            return {}, 0.0, 0.0, 0.0
         depth = float(trace.concurrency)
         out = self.segment(
             costs, (trace.net_tx_bytes or 0) / max(sent, 1), transmit=True, depth=depth
@@ -263,8 +267,13 @@ class Machine:
         )
         # Somebody slept for a packet only when the vCPU halted: those are the round trips.
         trips = min(received, trace.halts or 0)
-        # The wake of the vCPU is in the round trip already.
-        wake_s = costs["t_halt"] if self.parts else 0.0
+        # The wakes of the vCPU and of the back-end are in the round trip already.
+        wake_s = 0.0
+        if self.parts:
+            wake_s += costs["t_halt"]
+        if self.configuration.technique in HARDWARE_TECHNIQUES:
+            kicks = out.operations.get(Op.KICK, 0.0)
+            wake_s += self.configuration.hardware.seconds(kicks * costs["c_wake"])
         path_s = max(0.0, self.round_trip_s(costs) - wake_s)
         return (
             merged(
@@ -273,6 +282,9 @@ class Machine:
             ),
             sent * out.backend_s + received * back.backend_s,
             trips * path_s / trace.concurrency,
+            self.configuration.hardware.seconds(
+                sent * out.guest_cycles + received * back.guest_cycles
+            ),
         )
 
     def _dilated(self, trace: WorkloadTrace, costs: Costs) -> tuple[float, float]:
@@ -311,18 +323,21 @@ class Machine:
         width = min(threads, self.configuration.vcpus) if native_s else 1.0
         cpu_s = dilated_s + event_s
         shared_s = backend_s if self.configuration.shared_cpu else 0.0
+        touches = sum(entry.cycles for entry in ledger if entry.op is Op.FIRST_TOUCH)
         return Run(
             native_s=native_s,
             wall_s=(cpu_s + shared_s) / width + idle_s + io_s,
             cpu_s=cpu_s,
             dilation_s=dilated_s - trace.cpu_s,
             event_s=event_s,
+            touch_s=self.configuration.hardware.seconds(touches) / width,
             io_s=io_s,
             backend_s=backend_s,
             ledger=ledger,
         )
 
 
+HARDWARE_TECHNIQUES = ("HV1", "HV2", "HYB")
 TCG_FACTORS = {
     "integer": "x_tcg_integer",
     "float": "x_tcg_float",

@@ -53,9 +53,10 @@ class Prediction:
     """One simulated VM run. Times are seconds, sizes bytes; intervals are 5-95 %.
 
     `stages` is the start-up; `run` the workload; `total` both; `overhead` is
-    `slowdown` less one, which keeps its digits. `parts` splits the run: native, translation,
-    exits, devices. `memory` is by definition (of memory.DEFINITIONS). `estimated` names
-    the counts that were not measured.
+    `slowdown` less one, which keeps its digits; `steady` the slowdown of work that goes on when the
+    guest's memory is backed, without the first touches. `parts` splits the run: native,
+    translation, exits, devices. `memory` is by definition (of memory.DEFINITIONS). `estimated`
+    names the counts that were not measured.
     """
 
     profile: str
@@ -74,6 +75,7 @@ class Prediction:
     total: Interval
     slowdown: Interval
     overhead: Interval
+    steady: Interval
     parts: dict[str, Interval]
     exits: tuple[ExitRow, ...]
     memory: dict[str, Interval]
@@ -96,6 +98,7 @@ class Prediction:
             "total_s": self.total.to_json(),
             "slowdown": self.slowdown.to_json(),
             "overhead": self.overhead.to_json(),
+            "steady": self.steady.to_json(),
             "parts_s": {name: each.to_json() for name, each in self.parts.items()},
             "exits": [exit_json(row) for row in self.exits],
             "memory_bytes": {name: each.to_json() for name, each in self.memory.items()},
@@ -207,6 +210,7 @@ class _Predictor:
             "total": begin_s + run.wall_s,
             "slowdown": run.wall_s / run.native_s if run.native_s else 1.0,
             "overhead": run.wall_s / run.native_s - 1.0 if run.native_s else 0.0,
+            "steady": (run.wall_s - run.touch_s) / run.native_s if run.native_s else 1.0,
             "part native": run.native_s,
             "part translation": run.dilation_s,
             "part exits": run.event_s,
@@ -258,6 +262,7 @@ class _Predictor:
             total=replace(found["total"], unit="s"),
             slowdown=replace(found["slowdown"], unit="ratio"),
             overhead=replace(found["overhead"], unit="share"),
+            steady=replace(found["steady"], unit="ratio"),
             parts=_named(found, "part ", "s"),
             exits=tuple(sorted(rows, key=lambda row: -row.seconds.median)),
             memory=_named(found, "memory ", "bytes"),

@@ -54,7 +54,7 @@ def _run(machine: Machine, scenario: Scenario, costs: Costs) -> Run:
 def _slowdown(scenario: Scenario) -> Model:
     native = scenario.native
     if native is None:
-        raise scenario.wants("native.value")
+        raise scenario.wants("native.value (or workload)")
     seconds = _time(scenario)
     return lambda costs: seconds(costs) / native
 
@@ -157,8 +157,9 @@ def _stream(scenario: Scenario) -> Model:
     def stations(costs: Costs) -> list[Station]:
         size = _segment_bytes(scenario, costs)
         virtual = machine.segment(costs, size, transmit=transmit)
+        entries = machine.handle(virtual.operations, costs)
         event_s = config.hardware.seconds(
-            sum(entry.cycles for entry in machine.handle(virtual.operations, costs))
+            virtual.guest_cycles + sum(entry.cycles for entry in entries)
         )
         stack_s = min(size / native, _stack_s(scenario, costs, size))
         serial_s = virtual.backend_s if config.shared_cpu else 0.0

@@ -29,6 +29,9 @@ MICRO_S = 1e-3
 MACRO_S = 0.05
 """A time above this is an application's, not an operation's."""
 
+SLOWDOWN_S = 10.0
+"""Native time of a slowdown that names a workload and no time: its length cancels out."""
+
 DISK_VCPUS = 4
 """vCPUs of a disk benchmark that does not say: fio with several jobs."""
 
@@ -143,6 +146,8 @@ def _scenario(document: dict[str, Any], where: str) -> Scenario:
     unit = document.get("unit", units.QUANTITY_UNITS[quantity][1])
     scale = units.factor(quantity, unit, chip.clock_hz)
     value = document.get("native", {}).get("value")
+    if value is None and quantity == "slowdown" and "workload" in document:
+        value = SLOWDOWN_S
     native = None if value is None else value * (1.0 if quantity == "slowdown" else scale)
     trace, estimated = _trace(document, native, chip)
     return Scenario(
@@ -215,6 +220,7 @@ def _configuration(
         hot=timed and (native is None or native < MICRO_S),
         fresh=guest.get("fresh_memory", False),
         shared_cpu=chip.cores == 1,
+        loopback=document.get("io", {}).get("loopback", False),
     )
 
 
@@ -226,6 +232,10 @@ def _trace(
     kind = document.get("workload")
     events = dict(document.get("events", {}))
     guesses = workloads.estimated_counts(kind, cpu_s, chip) if kind else {}
+    if kind and document["quantity"] == "throughput" and "network" in workloads.tags_of(kind):
+        # A request arrives in one packet at least and is answered with another.
+        for name in ("net_rx_packets", "net_tx_packets"):
+            guesses[name] = max(guesses[name], 1.0)
     estimated = tuple(name for name in guesses if name not in events)
     user_s = cpu_s * _user_share(document)
     tags = tuple(document.get("tags", ())) or (workloads.tags_of(kind) if kind else ())

@@ -40,6 +40,7 @@ KERNELS = {
 INITS = {
     "none": "t_init_none",
     "busybox": "t_init_busybox",
+    "openrc": "t_init_openrc",
     "sysv": "t_init_sysv",
     "systemd": "t_init_systemd",
     "full": "t_init_full",
@@ -100,7 +101,7 @@ def stages(profile: Profile, boot: Boot, costs: Costs, hardware: Hardware) -> di
     if profile.type == "os":
         found = _container(boot, costs)
     elif boot.restore:
-        found = {"vmm": costs[profile.startup["vmm"]], "restore": costs["t_restore"]}
+        found = {"vmm": _vmm(profile, boot, costs), "restore": costs["t_restore"]}
     else:
         found = _machine(profile, boot, costs, hardware)
     guest, vmm = contention(boot, costs, hardware)
@@ -125,11 +126,11 @@ def _machine(profile: Profile, boot: Boot, costs: Costs, hardware: Hardware) -> 
     firmware = FIRMWARES[boot.firmware or startup["firmware"]]
     packed = "vmlinux" if boot.kernel == "unikernel" else startup["format"]
     decompress = FORMATS[boot.kernel_format or packed]
-    pace = pace_of(hardware) ** -costs["k_boot_speed"]
+    host_pace = pace = pace_of(hardware) ** -costs["k_boot_speed"]
     if profile.techniques[0] == "TCG":
         pace *= costs["x_tcg_kernel"]
     parts = {
-        "vmm": _vmm(profile, boot, costs) if boot.since == "exec" else 0.0,
+        "vmm": _vmm(profile, boot, costs) * host_pace if boot.since == "exec" else 0.0,
         "network": costs[startup.get("net", "t_net")] if boot.network else 0.0,
         "firmware": costs[firmware] * pace if firmware else 0.0,
         "loader": costs["t_grub"] * pace if boot.boot_loader else 0.0,

@@ -22,10 +22,14 @@ def workloads() -> dict[str, dict[str, Any]]:
     return read_toml(DATA / "workloads.toml")
 
 
-def estimated_counts(name: str, cpu_s: float, hardware: Hardware) -> dict[str, int]:
-    """Return event counts of `cpu_s` seconds of a workload class on this hardware."""
-    rates = _class(name)["rates"]
-    return {event: round(rate * cpu_s * hardware.speed) for event, rate in rates.items()}
+def estimated_counts(name: str, cpu_s: float, hardware: Hardware) -> dict[str, float]:
+    """Return event counts of `cpu_s` seconds of a workload class on this hardware.
+
+    They are means: of one short request they may be far below one.
+    """
+    found = _class(name)
+    pace = hardware.speed ** found.get("growth", 1.0)
+    return {event: rate * cpu_s * pace for event, rate in found["rates"].items()}
 
 
 def system_share(name: str) -> float:

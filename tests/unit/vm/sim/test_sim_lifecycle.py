@@ -53,7 +53,7 @@ def test_an_emulated_boot_takes_several_times_as_long(sim: ModuleType) -> None:
 def test_a_slower_processor_boots_later(sim: ModuleType) -> None:
     boot, costs = Boot(), sim.costs()
     old, new = (stages(KVM, boot, costs, hardware(name)) for name in ("snb_2012", "zen4_2023"))
-    assert old["kernel"] > 1.5 * new["kernel"] and old["vmm"] == new["vmm"]
+    assert old["kernel"] > 1.5 * new["kernel"] and old["vmm"] > 1.5 * new["vmm"]
 
 
 def test_a_missing_tsc_deadline_costs_a_calibration(sim: ModuleType) -> None:

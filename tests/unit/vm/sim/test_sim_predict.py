@@ -54,6 +54,11 @@ def test_a_container_run_is_the_native_run() -> None:
     assert found.exits == () and found.overhead.high == 0
 
 
+def test_steady_work_does_not_pay_for_memory_touched_first() -> None:
+    found = predicted(trace=WorkloadTrace(**{**vars(TRACE), "max_rss_bytes": 64 * MIB}))
+    assert found.steady.median < 0.9 * found.slowdown.median
+
+
 def test_everything_printed_is_labelled_and_rounded() -> None:
     found = predicted()
     document = found.to_json()

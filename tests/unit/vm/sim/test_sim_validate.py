@@ -100,6 +100,7 @@ def test_rows_of_somebody_else_need_not_cover_every_gate(tmp_path: Path) -> None
         "name": "good",
         "quantity": "boot",
         "unit": "ms",
+        "hardware": {"class": "skx_2019"},
         "hypervisor": {"profile": "firecracker"},
         "expected": {"value": 150},
     }
