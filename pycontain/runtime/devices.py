@@ -1,7 +1,8 @@
 """/dev: nodes, links and the console.
 
-A node is made by mknodat(2); where that is not allowed (a user namespace) the host's own node is
-bound in its place. Everything happens relative to a descriptor of the container's /dev.
+A node is made by mknodat(2); where that is not allowed (a user namespace) one made by the parent
+(`mappednodes`), else the host's own, is bound in its place. Everything happens relative to a
+descriptor of the container's /dev.
 Source: runtime-spec config-linux.md "Default Devices", "/dev symbolic links".
 """
 
@@ -24,7 +25,7 @@ TIOCSWINSZ = 0x5414
 S_IFCHR = 0o020000
 S_IFBLK = 0o060000
 S_IFIFO = 0o010000
-_TYPES = {"c": S_IFCHR, "u": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
+TYPES = {"c": S_IFCHR, "u": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
 _CLONE = c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC
 _DIRECTORY = c.O_PATH | c.O_DIRECTORY | c.O_CLOEXEC
 
@@ -96,7 +97,7 @@ def _device(draft: Draft, device: Device) -> None:
     parts = split(path)
     if not parts:
         raise InvalidError(f"linux.devices: {quote(path)} names no file")
-    mode = _TYPES[device["type"]] | device.get("fileMode", 0o666) & 0o7777
+    mode = TYPES[device["type"]] | device.get("fileMode", 0o666) & 0o7777
     number = device_number(device.get("major", 0), device.get("minor", 0))
     if len(parts) == 2 and parts[0] == "dev" and draft.dev is not None:
         parent = draft.dev
@@ -134,6 +135,10 @@ def _node(draft: Draft, parent: Reg, name: str, mode: int, number: int, path: st
 def _bind_node(draft: Draft, parent: Reg, name: str, path: str) -> None:
     program = draft.program
     program.call("mknodat", parent, name, S_IFREG | 0o644, 0, ok=(errno.EEXIST,), target=path)
+    made = draft.inputs.nodes.get(path)
+    if made is not None:
+        program.call("move_mount", made, "", parent, name, c.MOVE_MOUNT_F_EMPTY_PATH, target=path)
+        return
     tree = program.fd("open_tree", c.AT_FDCWD, path, _CLONE, target=path)
     program.call("move_mount", tree, "", parent, name, c.MOVE_MOUNT_F_EMPTY_PATH, target=path)
     draft.release(tree)

@@ -50,7 +50,7 @@ class Inputs:
     __slots__ = (
         "bundle", "cgroup_fds", "cgroup_paths", "console", "hooks", "join_first", "join_flags",
         "join_pidfd", "join_root", "keyring", "last_capability", "namespaces", "network",
-        "no_pivot", "park_dir", "park_name", "preserve_fds", "private_parent", "root_tree",
+        "no_pivot", "nodes", "park_dir", "park_name", "preserve_fds", "private_parent", "root_tree",
         "rootfs", "rootfs_mounts", "rootless", "seccomp", "stdio", "stdio_null", "stdio_owned",
         "stub", "stub_fd", "sync", "trees", "unified", "user_namespace",
     )  # fmt: skip
@@ -79,6 +79,7 @@ class Inputs:
         self.unified = True
         self.root_tree = -1  # the rootfs, opened by the parent for a user namespace
         self.trees: dict[int, int] = {}  # index in mounts -> detached tree made by the parent
+        self.nodes: dict[str, int] = {}  # path -> detached device node made by the parent
         self.private_parent = ""  # mount that holds the rootfs and must not stay shared
         self.seccomp = b""
         self.stub = ""

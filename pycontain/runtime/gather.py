@@ -231,6 +231,11 @@ def _trees(spec: Spec, inputs: Inputs, held: Gathered) -> None:
         if inputs.user_namespace and not inputs.rootless:
             inputs.root_tree = held.keep(_root_tree(spec, inputs))
             inputs.stub_fd = held.keep(_reachable_stub())
+    if inputs.user_namespace and not inputs.rootless and spec["linux"].get("devices"):
+        from pycontain.runtime import devices, mappednodes
+
+        made = mappednodes.trees(spec["linux"], devices.TYPES)
+        inputs.nodes = {path: held.keep(fd) for path, fd in made.items()}
 
 
 def _reachable_stub() -> int:

@@ -49,7 +49,9 @@ def test_a_cgroup_namespace(oci: Oci, bundle: Bundle) -> None:
     assert oci.output(bundle).strip() != os.readlink("/proc/self/ns/cgroup")
 
 
-def test_a_user_namespace_maps_ids(oci: Oci, bundle: Bundle) -> None:
+@pytest.fixture
+def mapped(bundle: Bundle) -> Bundle:
+    """A bundle with a user namespace, its root file system owned by the root in it."""
     bundle.namespace("user")
     for key in ("uidMappings", "gidMappings"):
         bundle.linux[key] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
@@ -57,8 +59,28 @@ def test_a_user_namespace_maps_ids(oci: Oci, bundle: Bundle) -> None:
     for parent in list(bundle.path.parents)[:3]:
         parent.chmod(0o755)
     bundle.path.chmod(0o755)
-    bundle.shell("id -u; cat /proc/self/uid_map; cat /proc/self/gid_map")
-    words = oci.output(bundle).split()
+    return bundle
+
+
+@pytest.mark.lacks(runc="binds the host's device of that path")
+def test_a_device_in_a_user_namespace_is_as_asked(oci: Oci, mapped: Bundle) -> None:
+    device = {"type": "c", "major": 1, "minor": 5, "fileMode": 0o644, "uid": 10, "gid": 11}
+    mapped.linux["devices"] = [
+        {**device, "path": "/dev/not-the-hosts"},
+        {**device, "path": "/dev/null"},
+        {"path": "/mnt/queue", "type": "p"},
+    ]
+    mapped.shell(
+        "stat -c '%F %t:%T %a %u:%g' /dev/not-the-hosts /dev/null /mnt/queue;"
+        "head -c 3 /dev/not-the-hosts | wc -c"
+    )
+    kind = "character special file 1:5 644 10:11"
+    assert oci.output(mapped).splitlines() == [kind, kind, "fifo 0:0 666 0:0", "3"]
+
+
+def test_a_user_namespace_maps_ids(oci: Oci, mapped: Bundle) -> None:
+    mapped.shell("id -u; cat /proc/self/uid_map; cat /proc/self/gid_map")
+    words = oci.output(mapped).split()
     assert words == ["0", "0", "100000", "65536", "0", "100000", "65536"]
 
 
