@@ -13,8 +13,6 @@ import posix
 from pycontain.cli import oci_options as table
 from pycontain.cli.oci_log import Log
 from pycontain.errors import (
-    CommandNotExecutableError,
-    CommandNotFoundError,
     InvalidError,
     NotFoundError,
     PycontainError,
@@ -83,11 +81,6 @@ def describe(error: PycontainError) -> str:
     text = str(error)
     for known in ("No such file or directory", "Permission denied"):
         text = text.replace(known, known[0].lower() + known[1:])
-    if isinstance(error, (CommandNotFoundError, CommandNotExecutableError)):
-        quoted, colon, why = text.removeprefix("execute ").partition("': ")
-        if colon and quoted.startswith("'"):
-            return f"exec {quoted[1:]}: {why}"
-        return f"exec: {text}"
     return text
 
 

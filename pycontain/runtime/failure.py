@@ -70,7 +70,7 @@ def explain(failed: OpFailed, findings: Exception | None) -> PycontainError:
 
 def program_error(path: str, number: int) -> PycontainError:
     """Return the error for a program that could not be run, by the errno alone."""
-    text = f"execute {path!r}: {posix.strerror(number).lower()}"
+    text = f'exec: "{path}": {posix.strerror(number).lower()}'
     return _missing(path, text) if number in _ABSENT else _unfit(path, text, number)
 
 
@@ -87,7 +87,7 @@ def examine(root: int, process: Process) -> PycontainError | None:
     name = process["args"][0]
     first: PycontainError | None = None
     if not name:
-        return _missing("", "executable file not found in $PATH: the name is empty")
+        return _missing("", 'exec: "": executable file not found in $PATH: the name is empty')
     for path in candidates(process):
         finding = _examine_one(root, _absolute(path, process))
         # A file that is there, broken or not, says more than the places where there is none.
@@ -96,7 +96,7 @@ def examine(root: int, process: Process) -> PycontainError | None:
         first = first or finding
     if "/" in name:
         return first
-    return _missing(name, f"executable file not found in $PATH: {name!r}")
+    return _missing(name, f'exec: "{name}": executable file not found in $PATH')
 
 
 def _absolute(path: str, process: Process) -> str:
@@ -129,20 +129,20 @@ def _examine_one(root: int, path: str) -> PycontainError | None:
         status = posix.fstat(fd)
         if status.st_mode & _TYPE == _DIRECTORY:
             return _unfit(
-                path, f"execute {path!r}: permission denied: it is a directory", errno.EACCES
+                path, f'exec: "{path}": permission denied: it is a directory', errno.EACCES
             )
         if status.st_mode & _TYPE != _REGULAR:
             return _unfit(
-                path, f"execute {path!r}: permission denied: it is not a regular file", errno.EACCES
+                path, f'exec: "{path}": permission denied: it is not a regular file', errno.EACCES
             )
         if posix.fstatvfs(fd).f_flag & posix.ST_NOEXEC:
             return _unfit(
-                path, f"execute {path!r}: permission denied: its mount is noexec", errno.EACCES,
+                path, f'exec: "{path}": permission denied: its mount is noexec', errno.EACCES,
                 "mount it with exec, or run it through its interpreter",
             )  # fmt: skip
         if not status.st_mode & 0o111:
             return _unfit(
-                path, f"execute {path!r}: permission denied: it has no execute permission",
+                path, f'exec: "{path}": permission denied: it has no execute permission',
                 errno.EACCES, f"chmod +x {path}",
             )  # fmt: skip
     finally:
@@ -152,9 +152,9 @@ def _examine_one(root: int, path: str) -> PycontainError | None:
 
 def _not_opened(path: str, error: OSError) -> PycontainError:
     if error.errno in _ABSENT:
-        return _missing(path, f"execute {path!r}: no such file or directory")
+        return _missing(path, f'exec: "{path}": no such file or directory')
     if error.errno == errno.ELOOP:
-        return _unfit(path, f"execute {path!r}: too many symbolic links", errno.ELOOP)
+        return _unfit(path, f'exec: "{path}": too many symbolic links', errno.ELOOP)
     return program_error(path, error.errno or errno.EIO)
 
 
@@ -177,9 +177,9 @@ def _examine_content(root: int, path: str) -> PycontainError | None:
 
         return _examine_elf(root, path, elf.Header(head))
     if not head:
-        return _unfit(path, f"execute {path!r}: exec format error: it is empty", errno.ENOEXEC)
+        return _unfit(path, f'exec: "{path}": exec format error: it is empty', errno.ENOEXEC)
     return _unfit(
-        path, f"execute {path!r}: exec format error: neither an ELF program nor a script",
+        path, f'exec: "{path}": exec format error: neither an ELF program nor a script',
         errno.ENOEXEC, "a script starts with a line such as #!/bin/sh",
     )  # fmt: skip
 
@@ -191,13 +191,13 @@ def _examine_script(root: int, path: str, head: bytes) -> PycontainError | None:
     if line.endswith(b"\r"):
         return _missing(
             path,
-            f"execute {path!r}: no such file or directory: its first line ends in CR LF",
+            f'exec: "{path}": no such file or directory: its first line ends in CR LF',
             f"convert it to Unix line ends: sed -i 's/\\r$//' {path}",
         )
     if not interpreter:
         return _unfit(
             path,
-            f"execute {path!r}: exec format error: its first line names no interpreter",
+            f'exec: "{path}": exec format error: its first line names no interpreter',
             errno.ENOEXEC,
         )
     try:
@@ -205,7 +205,7 @@ def _examine_script(root: int, path: str, head: bytes) -> PycontainError | None:
     except OSError:
         return _missing(
             path,
-            f"execute {path!r}: no such file or directory: its interpreter "
+            f'exec: "{path}": no such file or directory: its interpreter '
             f"{interpreter!r} is missing",
             "install it in the image, or correct the first line of the script",
         )
@@ -216,7 +216,7 @@ def _examine_elf(root: int, path: str, header: Header) -> PycontainError | None:
     machine = posix.uname().machine
     if not header.runs_on(machine):
         return _unfit(
-            path, f"execute {path!r}: exec format error: it is built for {header.machine}, "
+            path, f'exec: "{path}": exec format error: it is built for {header.machine}, '
             f"this machine is {machine}",
             errno.ENOEXEC, "use an image for this platform, or register qemu-user in binfmt_misc",
         )  # fmt: skip
@@ -226,7 +226,7 @@ def _examine_elf(root: int, path: str, header: Header) -> PycontainError | None:
         except OSError:
             return _missing(
                 path,
-                f"execute {path!r}: no such file or directory: its loader "
+                f'exec: "{path}": no such file or directory: its loader '
                 f"{header.interpreter!r} is missing",
                 "the image lacks the C library it was linked with; link it statically, or add it",
             )

@@ -379,6 +379,11 @@ def _cgroup_v1(draft: Draft, entry: Mount, options: MountOptions) -> None:
         for alias in mount_name.split(","):
             if alias != mount_name:
                 program.call("symlinkat", mount_name, top, alias, target=f"{path}/{alias}")
+    for below in draft.spec.get("mounts") or []:
+        *above, name = split(below["destination"]) or [""]
+        if above == split(path):
+            # Before it is read-only: podman mounts systemd's hierarchy there.
+            program.call("mkdirat", top, name, 0o755, ok=(errno.EEXIST,), target=f"{path}/{name}")
     if options.flags & c.MS_RDONLY:
         attr = program.block(attributes(c.MOUNT_ATTR_RDONLY))
         program.call("mount_setattr", top, "", c.AT_EMPTY_PATH, attr, 32, target=path)
