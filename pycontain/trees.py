@@ -24,22 +24,24 @@ def remove(path: str | bytes, *, dir_fd: int | None = None) -> None:
     renamed up to the top first, so the number of open descriptors stays bounded.
     """
     try:
-        posix.unlink(path, dir_fd=dir_fd)
-        return
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        if error.errno not in (errno.EISDIR, errno.EPERM):
-            raise
-    try:
+        if _rmdir(path, dir_fd):
+            return
         fd = _open_directory(path, dir_fd)
         try:
-            _Emptier(fd).empty(fd, 0)
+            emptier = _Emptier(fd)
+            emptier.empty(fd, 0)
+            # What lay too deep was moved up, and others may have added something: look again.
+            while not _rmdir(path, dir_fd):
+                emptier.empty(fd, 0)
         finally:
             posix.close(fd)
-        posix.rmdir(path, dir_fd=dir_fd)
     except FileNotFoundError:
         return
+    except NotADirectoryError:
+        try:
+            posix.unlink(path, dir_fd=dir_fd)
+        except FileNotFoundError:
+            return
 
 
 class _Emptier:
@@ -52,13 +54,11 @@ class _Emptier:
         self.moved = 0
 
     def empty(self, fd: int, depth: int) -> None:
-        # A move to the top may come while the top is listed: list again until nothing is left.
-        while entries := _entries(fd):
-            for entry in entries:
-                try:
-                    self.drop(fd, entry, depth)
-                except FileNotFoundError:
-                    continue
+        for entry in _entries(fd):
+            try:
+                self.drop(fd, entry, depth)
+            except FileNotFoundError:
+                continue
 
     def drop(self, fd: int, entry: DirEntry[str], depth: int) -> None:
         name = entry.name
@@ -74,9 +74,10 @@ class _Emptier:
         child = _open_directory(name, fd)
         try:
             self.empty(child, depth + 1)
+            while not _rmdir(name, fd):
+                self.empty(child, depth + 1)
         finally:
             posix.close(child)
-        posix.rmdir(name, dir_fd=fd)
 
     def move_up(self, fd: int, name: str) -> None:
         while True:
@@ -89,7 +90,7 @@ class _Emptier:
                     raise
 
 
-def _rmdir(name: str, fd: int) -> bool:
+def _rmdir(name: str | bytes, fd: int | None) -> bool:
     """Remove a directory if it is empty; tell whether it was."""
     try:
         posix.rmdir(name, dir_fd=fd)
