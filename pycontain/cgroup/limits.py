@@ -62,7 +62,10 @@ def unified_files(resources: Resources) -> Writes:
     writes = []
     for name, value in (resources.get("unified") or {}).items():
         if not name or "/" in name or "\0" in name or name[0] == "." or "." not in name:
-            raise InvalidError(f"linux.resources.unified: {name!r} is no cgroup file name")
+            raise InvalidError(
+                f"linux.resources.unified: the specified key has not the form CONTROLLER.VALUE "
+                f"`{name}`"
+            )
         if name == "cgroup.procs" or name == "cgroup.threads" or name == "cgroup.subtree_control":
             raise InvalidError(f"linux.resources.unified: {name} is not a limit")
         writes.append((name, value))

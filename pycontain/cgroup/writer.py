@@ -205,7 +205,10 @@ def _cure_v2(cgroup: Cgroup, directory: str, file: str, controller: str) -> str:
         return f"controller {controller} is enabled, but this kernel has no {file}"
     offered = cgroup.hierarchy.v2_controllers()
     if controller not in offered:
-        return f"the kernel offers no v2 controller {controller} here, only {' '.join(offered)}"
+        return (
+            f"the requested cgroup controller `{controller}` is not available, "
+            f"only {' '.join(offered)} are"
+        )
     return (
         f"controller {controller} is not enabled in {parent}/cgroup.subtree_control: "
         f"echo +{controller} into it"

@@ -271,3 +271,21 @@ def _command(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
         return b""
+
+
+@pytest.mark.skipif(not UNIFIED, reason="linux.resources.unified is for pure cgroup v2")
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("nosuch.max", "controller `nosuch` is not available"),
+        ("NOSUCH", "has not the form controller.value `nosuch`"),
+        ("memory.nosuch", "no such file or directory"),
+    ],
+)
+@pytest.mark.lacks(runc="other words")
+def test_a_raw_limit_that_does_not_exist_is_named(
+    oci: Oci, bundle: Bundle, key: str, words: str
+) -> None:
+    bundle.linux["resources"] = {"unified": {key: "5"}}
+    bundle.write()
+    assert words in oci.fails("create", "--bundle", bundle.path, "one").lower()

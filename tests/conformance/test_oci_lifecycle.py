@@ -246,7 +246,7 @@ def test_run_forwards_signals(oci: Oci, bundle: Bundle) -> None:
     process = subprocess.Popen(oci.argv("run", "--bundle", bundle.path, "one"))
     _wait_for(bundle.rootfs / "ready")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == 9
+    assert process.wait(timeout=60) == 9
 
 
 def test_the_pid_file_holds_digits_only(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_missing_file_is_never_made_and_the_error_names_the_cure(tmp_path):
 def test_a_controller_the_kernel_lacks_is_said(tmp_path):
     cgroup = tree_of(tmp_path)
     (tmp_path / "box").mkdir()
-    with pytest.raises(KernelError, match="offers no v2 controller cpuset"):
+    with pytest.raises(KernelError, match="controller `cpuset` is not available"):
         cgroup.apply({"cpu": {"cpus": "0"}})
 
 
