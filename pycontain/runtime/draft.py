@@ -48,9 +48,9 @@ class Inputs:
     """
 
     __slots__ = (
-        "bundle", "cgroup_fds", "cgroup_paths", "console", "hooks", "join_first", "join_flags",
-        "join_pidfd", "join_root", "keyring", "last_capability", "namespaces", "network",
-        "no_pivot", "nodes", "park_dir", "park_name", "preserve_fds", "private_parent", "root_tree",
+        "bundle", "cgroup_fds", "cgroup_paths", "console", "exec_enters_time", "hooks", "join_first",
+        "join_flags", "join_pidfd", "join_root", "keyring", "last_capability", "namespaces",
+        "network", "no_pivot", "nodes", "park_dir", "park_name", "preserve_fds", "private_parent", "root_tree",
         "rootfs", "rootfs_mounts", "rootless", "seccomp", "stdio", "stdio_null", "stdio_owned",
         "stub", "stub_fd", "sync", "trees", "unified", "user_namespace",
     )  # fmt: skip
@@ -85,6 +85,7 @@ class Inputs:
         self.stub = ""
         self.stub_fd = -1  # opened by the parent already
         self.last_capability = 40
+        self.exec_enters_time = False  # an exec enters the time namespace unshared before it
         self.join_pidfd = -1  # exec: the init process
         self.join_flags = 0  # exec: CLONE_NEW* of what it does not share with the parent
         self.join_first = 0  # exec: those to be entered before the clone

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pycontain.runtime.launch import LaunchOptions
 
 NS_GET_NSTYPE = 0xB703
+EXEC_ENTERS_TIME = [6, 6]
+"""The first long-term kernel whose execve enters the time namespace unshared before it."""
 STUB = __file__.rpartition("/")[0].rpartition("/")[0] + "/native/bin/stub"
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 _TYPE, _CHARACTER = 0o170000, 0o020000
@@ -106,6 +108,7 @@ def _common(
     if not process.get("terminal"):
         _owners_of_stdio(inputs, (process.get("user") or {}).get("uid", 0))
     inputs.last_capability = last_capability()
+    inputs.exec_enters_time = _release() >= EXEC_ENTERS_TIME
     profile = spec.get("linux", {}).get("seccomp")
     if profile:
         inputs.seccomp = seccomp.program(profile)
@@ -124,6 +127,11 @@ def _in_user_namespace() -> bool:
         return posix.read(fd, 256).split()[:3] != [b"0", b"0", b"4294967295"]
     finally:
         posix.close(fd)
+
+
+def _release() -> list[int]:
+    """Return the kernel's version and patch level."""
+    return [int("".join(filter(str.isdigit, n)) or 0) for n in posix.uname().release.split(".")[:2]]
 
 
 def last_capability() -> int:

@@ -315,3 +315,13 @@ def test_the_oom_score_is_written_by_the_stub_alone() -> None:
 
 def test_a_plain_container_needs_few_calls() -> None:
     assert len(program(make_spec()).ops) < 120
+
+
+def test_a_time_namespace_is_entered_by_the_exec_where_the_kernel_does_that() -> None:
+    spec = make_spec()
+    spec["linux"]["namespaces"].append({"type": "time"})
+    for enters, calls in ((True, ["unshare"]), (False, ["unshare", "setns"])):
+        written = program(spec, exec_enters_time=enters)
+        time = (c.CLONE_NEWTIME,)
+        assert [op.call for op in written.ops if op.args and op.args[-1:] == time] == calls
+    assert first(written, "execstub") < first(written, "setns")
