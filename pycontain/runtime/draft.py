@@ -48,11 +48,12 @@ class Inputs:
     """
 
     __slots__ = (
-        "bundle", "cgroup_fds", "cgroup_paths", "console", "exec_enters_time", "hooks", "join_first",
-        "join_flags", "join_pidfd", "join_root", "keyring", "last_capability", "namespaces",
-        "network", "no_pivot", "nodes", "park_dir", "park_name", "preserve_fds", "private_parent", "root_tree",
-        "rootfs", "rootfs_mounts", "rootless", "seccomp", "stdio", "stdio_null", "stdio_owned",
-        "stub", "stub_fd", "sync", "trees", "unified", "user_namespace",
+        "bundle", "cgroup_fds", "cgroup_paths", "console", "exec_enters_time", "hooks",
+        "join_first", "join_flags", "join_pidfd", "join_root", "keyring", "last_capability",
+        "namespaces", "network", "no_pivot", "nodes", "park_dir", "park_name", "preserve_fds",
+        "private_parent", "root_tree", "rootfs", "rootfs_mounts", "rootless", "seccomp", "stdio",
+        "stdio_null", "stdio_owned", "stub", "stub_fd", "sync", "trees", "unified",
+        "user_namespace",
     )  # fmt: skip
 
     def __init__(self, rootfs: str = "", bundle: str = "") -> None:
