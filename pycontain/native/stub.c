@@ -17,8 +17,12 @@ __attribute__((used, noreturn)) void start(long *stack)
     size = sys(__NR_lseek, fd, 0, 2 /* SEEK_END */);
     where = sys6(__NR_mmap, 0, size, 3 /* READ|WRITE */, 1 /* MAP_SHARED */, fd, 0);
     struct image *m = (struct image *)where;
-    if (size < (long)sizeof *m || where < 0 || m->magic != MAGIC)
-        sys(__NR_exit_group, 125, 0, 0);
+    if (size < (long)sizeof *m || where < 0 || m->magic != MAGIC) {
+        static const char why[] = "pycontain: the container's command is /proc/self/exe or the like,"
+                                  " which is no program of the image\n";
+        sys(__NR_write, 2, (long)why, sizeof why - 1);
+        sys(__NR_exit_group, 126, 0, 0);
+    }
     sys(__NR_close, fd, 0, 0);
     keep_open(m->pipe, 0);
     const struct op *op = &m->ops[m->exec_index];
