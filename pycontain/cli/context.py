@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pycontain.cli.options import Parsed
 
 FILE_LIMIT = 1 << 20
-_DROPPED = ("publish", "publish_all", "ip", "expose", "pull", "platform", "quiet", "detach_keys")
+_DROPPED = ("publish", "publish_all", "ip", "expose", "pull", "quiet", "detach_keys")
 """Options that are checked or accepted and mean nothing to a container."""
 
 
@@ -63,9 +63,13 @@ def _lines(paths_given: list[str], what: str) -> list[str]:
             raise KernelError(what, path, error, call="open") from None
         if b"\0" in content:
             raise UsageError(f"{what} {path}: holds a NUL byte")
-        for line in content.decode("utf-8", "surrogateescape").split("\n"):
-            text = line.lstrip()
-            if text and not text.startswith("#"):
-                found.append(text.rstrip("\r"))
-                key_value(found[-1], what)
+        # Editors of Windows begin a file with a byte order mark.
+        text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+        for line in text.split("\n"):
+            line = line.lstrip().rstrip("\r")
+            if line and not line.startswith("#"):
+                name, _ = key_value(line, f"{what} {path}:")
+                if name.split() != [name]:
+                    raise UsageError(f"{what} {path}: the name {name!r} contains white space")
+                found.append(line)
     return found

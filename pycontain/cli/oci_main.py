@@ -369,7 +369,14 @@ def _write_pid(options: Any, made: Container, pid: int) -> None:
 
 
 def write_pid_file(path: str, pid: int) -> None:
-    """Write the digits of `pid`, and nothing else, to `path` by rename."""
+    """Write the digits of `pid`, and nothing else, to `path` by rename.
+
+    A device, a fifo or a directory of that name is not replaced: InvalidError.
+    """
+    if states.exists(path) and posix.lstat(path).st_mode & 0o170000 not in (0o100000, 0o120000):
+        from pycontain.errors import InvalidError
+
+        raise InvalidError(f"--pid-file {path}: exists and is not a regular file")
     states.write_file(path, str(pid).encode(), 0o644)
 
 

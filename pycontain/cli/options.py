@@ -48,14 +48,17 @@ CONVERTERS: dict[str, Callable[[str, str], object]] = {
     "signal": values.signal_number,
     "seconds": values.seconds,
     "address": values.address,
+    "domain": values.domain,
+    "resolver": values.resolver_option,
     "host": values.extra_host,
     "restart": values.restart_policy,
     "driver": values.choice("json-file", "none"),
+    "log-option": values.log_option,
     "format": values.choice("json", "table"),
     "json": values.choice("json"),
     "error-format": values.choice("text", "json"),
     "manager": values.choice("cgroupfs", "systemd", "disabled"),
-    "platform": values.text_value,
+    "platform": values.platform,
 }
 """What turns an option's text into its value, by kind."""
 

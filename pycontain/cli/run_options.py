@@ -185,11 +185,11 @@ ISOLATION = (
     Option("cgroup-manager", "", "manager", "MANAGER", "cgroupfs, systemd or disabled", ours=True),
     Option("add-host", "", "host", "NAME:IP", "line of /etc/hosts", many=True),
     Option("dns", "", "address", "IP", "name server of /etc/resolv.conf", many=True),
-    Option("dns-search", "", "text", "DOMAIN", "search domain of /etc/resolv.conf", many=True),
+    Option("dns-search", "", "domain", "DOMAIN", "search domain of /etc/resolv.conf", many=True),
     Option(
         "dns-option",
         "",
-        "text",
+        "resolver",
         "OPTION",
         "option of /etc/resolv.conf",
         many=True,
@@ -232,7 +232,7 @@ TERMINAL = (
     ),
     Option("cidfile", "", "text", "FILE", "write the container's id to FILE"),
     Option("log-driver", "", "driver", "DRIVER", "json-file or none", default="json-file"),
-    Option("log-opt", "", "setting", "KEY=VALUE", "max-size or max-file of the log", many=True),
+    Option("log-opt", "", "log-option", "KEY=VALUE", "max-size or max-file of the log", many=True),
     Option(
         "pull", "", "text", "POLICY", "accepted; images are loaded, never pulled", default="never"
     ),

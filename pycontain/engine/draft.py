@@ -15,6 +15,7 @@ from pycontain.engine.record import Record
 from pycontain.engine.store import Store, new_id
 from pycontain.errors import (
     ConflictError,
+    InvalidError,
     KernelError,
     PycontainError,
     UnsupportedError,
@@ -88,6 +89,7 @@ class Maker:
     ) -> Draft:
         _check(options)
         image = self.images.resolve(image_name)
+        _check_platform(options.platform, image)
         record = _record(options, image, image_name)
         record.ran = start
         lock = self._claim(record, options)
@@ -110,6 +112,8 @@ class Maker:
             # None: another command looks at the new file at this moment, to see who holds it.
             lock = self.store.lock(record.id, record.name)
         self._undo.append(lock.release)
+        # Before the act: Ctrl-C may come between the two.
+        self._undo.append(lambda: self.store.release_name(record.name, record.id))
         while True:
             try:
                 self.store.claim_name(record.name, record.id)
@@ -119,13 +123,11 @@ class Maker:
                     raise
                 record.name = f"{random_name()}_{posix.urandom(2).hex()}"
                 posix.pwrite(lock.fd, record.name.encode(), 0)
-        self._undo.append(lambda: self.store.release_name(record.name, record.id))
         return lock
 
     def _make_directory(self, record: Record) -> str:
-        directory = self.store.make_directory(record.id)
-        self._undo.append(lambda: trees.remove(directory))
-        return directory
+        self._undo.append(lambda: trees.remove(self.store.directory(record.id)))
+        return self.store.make_directory(record.id)
 
     def _make_rootfs(
         self, directory: str, image: Image, options: RunOptions
@@ -159,6 +161,7 @@ class Maker:
         host.devices = facts.devices(options.device, privileged=options.privileged)
         host.block_devices = facts.block_devices(options)
         host.cgroups_path = _cgroups_path(options, record)
+        host.cpus = posix.cpu_count() or 0 if options.cpus else 0
         host.delegated = record.cgroup_manager != "disabled"
         host.caller = _caller_environment() if options.env else {}
         own = posix.geteuid() == 0 and options.userns not in ("", "host")
@@ -285,6 +288,15 @@ def _check(options: RunOptions) -> None:
         raise UsageError("--rm and --restart contradict each other")
     if options.privileged and options.userns not in ("", "host"):
         raise UsageError("--privileged and --userns contradict each other")
+
+
+def _check_platform(wanted: tuple[str, str], image: Image) -> None:
+    architecture, variant = wanted
+    if architecture in ("", image.architecture) and variant in ("", image.variant):
+        return
+    asked = f"linux/{architecture}" + (f"/{variant}" if variant else "")
+    found = f"linux/{image.architecture}" + (f"/{image.variant}" if image.variant else "")
+    raise InvalidError(f'image "{image.name or image.id}" is for {found}, not for {asked}')
 
 
 def _record(options: RunOptions, image: Image, image_name: str) -> Record:

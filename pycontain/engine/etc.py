@@ -69,16 +69,10 @@ def resolv_conf(options: RunOptions, *, host_network: bool) -> str:
         return _host_file("/etc/resolv.conf", "") if host_network else ""
     lines = [f"nameserver {address}" for address in options.dns]
     if options.dns_search:
-        lines.append("search " + " ".join(_words(options.dns_search)))
+        lines.append("search " + " ".join(options.dns_search))
     if options.dns_option:
-        lines.append("options " + " ".join(_words(options.dns_option)))
+        lines.append("options " + " ".join(options.dns_option))
     return "\n".join(lines) + "\n"
-
-
-def _words(texts: object) -> list[str]:
-    # A blank or a line end would begin another line of the file.
-    return ["".join(letter for letter in str(text) if letter.isprintable() and letter != " ")
-            for text in texts]  # type: ignore[attr-defined]  # fmt: skip
 
 
 def _host_file(path: str, otherwise: str) -> str:

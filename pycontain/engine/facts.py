@@ -69,7 +69,9 @@ def _path(kind: str, mode: str, pid_of: PidOf, joins: dict[str, str]) -> str:
     if word == "container" and rest and kind != "cgroup":
         joins[kind], pid = pid_of(rest)
         return f"/proc/{pid}/ns/{_FILES[kind]}"
-    raise UsageError(f"--{kind} {quote(mode)}: expected private, host, container:ID or ns:PATH")
+    option = "cgroupns" if kind == "cgroup" else kind
+    other = "" if kind == "cgroup" else "container:ID "
+    raise UsageError(f"--{option} {quote(mode)}: expected private, host, {other}or ns:PATH")
 
 
 def refuse_bridge(options: RunOptions) -> None:

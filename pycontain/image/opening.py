@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import signal
 import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ from pycontain.image.tar import TarReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+FIFO_WAIT_S = 5
 
 
 class Opened:
@@ -115,7 +119,8 @@ def _check_tar(blob: Blob) -> None:
 
 def _open(path: str) -> int:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with _patience(path):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except ValueError:
         raise UsageError(f"{quote(path)}: NUL byte in a path") from None
     except OSError as error:
@@ -125,6 +130,23 @@ def _open(path: str) -> int:
         os.close(fd)
         raise UsageError(f"{quote(path)}: a device, not an archive")
     return fd
+
+
+@contextmanager
+def _patience(path: str) -> Iterator[None]:
+    """Bound the wait of open(2) for the writer of a fifo; raises InvalidError when it is over."""
+
+    def give_up(number: int, frame: object) -> None:
+        why = f"a fifo that nothing wrote to for {FIFO_WAIT_S} s"
+        raise InvalidError(f"{quote(path)}: {why}", hint="start its writer first")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(FIFO_WAIT_S)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _is_seekable(fd: int, what: str) -> bool:

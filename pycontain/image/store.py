@@ -162,7 +162,8 @@ class ImageStore:
         try:
             image = Image(name, record)
         except KeyError as error:
-            raise InvalidError(f"image record {path}: lacks {error}") from None
+            hint = "another version of pycontain wrote it: load the image again"
+            raise InvalidError(f"image record {path}: lacks {error}", hint=hint) from None
         if image.boot and image.boot != boot_id():
             why = "was not yet on disk when the machine went down"
             raise NotFoundError(f'image "{name or image.id}": {why}', hint="load it again")

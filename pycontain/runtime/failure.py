@@ -47,6 +47,8 @@ HINTS = {
     ("set user", errno.EINVAL): "the id is not mapped in the user namespace",
     ("set capabilities", errno.EPERM): "the caller lacks a capability that the process shall have",
     ("set resource limit", errno.EPERM): "raising a hard limit takes CAP_SYS_RESOURCE",
+    ("join cgroup", errno.EINVAL): "a process of a real-time policy needs cpu.rt_runtime_us there; "
+    "start it under another (chrt --other 0)",
     ("pivot root", errno.EINVAL): "on an initial ramfs use --no-pivot",
 }
 

@@ -37,6 +37,7 @@ class Host:
     namespaces       OCI namespace type to the path to join, "" for a new one; absent is the host's
     caller           environment of the caller, for `--env NAME`
     uid_maps         of the user namespace; empty without one
+    cpus             how many CPUs the host has, 0 when nobody asked
     delegated        cgroup limits can be set (False for an ordinary user without delegation)
     cgroups_path     linux.cgroupsPath
     init             path of the static init to run the command under, "" for none
@@ -48,6 +49,7 @@ class Host:
         "caller",
         "capabilities",
         "cgroups_path",
+        "cpus",
         "delegated",
         "devices",
         "files",
@@ -77,6 +79,7 @@ class Host:
         self.caller: Mapping[str, str] = {}
         self.uid_maps: list[IdMapping] = []
         self.gid_maps: list[IdMapping] = []
+        self.cpus = 0
         self.delegated = True
         self.cgroups_path = ""
         self.init = ""

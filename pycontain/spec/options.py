@@ -44,6 +44,7 @@ class RunOptions:
     oom_score_adj: int | None = None
     shm_size: int = 64 << 20
     # identity
+    platform: tuple[str, str] = ("", "")  # architecture and variant of the image
     name: str = ""
     hostname: str = ""
     domainname: str = ""

@@ -26,7 +26,7 @@ def build(options: RunOptions, host: Host, origins: dict[str, str]) -> Resources
     """Return the limits; `origins` learns where they come from. Raises UsageError."""
     parts: dict[str, Any] = {
         "memory": _memory(options),
-        "cpu": _cpu(options),
+        "cpu": _cpu(options, host),
         "blockIO": _block_io(options, host),
     }
     pids = _pids(options, host)
@@ -88,7 +88,7 @@ def _memory(options: RunOptions) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _cpu(options: RunOptions) -> dict[str, object]:
+def _cpu(options: RunOptions, host: Host) -> dict[str, object]:
     quota, period = options.cpu_quota or None, options.cpu_period or None
     if options.cpus:
         if quota is not None or period is not None:
@@ -97,6 +97,8 @@ def _cpu(options: RunOptions) -> dict[str, object]:
         quota = options.cpus * period // 10**9
         if quota < 1000:
             raise UsageError("--cpus: the least is 0.01")
+        if 0 < host.cpus * 10**9 < options.cpus:
+            raise UsageError(f"--cpus: this host has {host.cpus}, that is the most")
     if period is not None and not 1000 <= period <= 1000000:
         raise UsageError(f"--cpu-period {period}: expected 1000 to 1000000 microseconds")
     if quota is not None and quota != -1 and quota < 1000:

@@ -330,6 +330,28 @@ def address(text: str, what: str) -> str:
     raise bad(what, text, "an IP address")
 
 
+def domain(text: str, what: str) -> str:
+    """Return a search domain of resolv.conf(5); "." is none, as docker has it."""
+    labels = text.removesuffix(".").split(".")
+    plain = all(
+        label[:1] in WORD and label[-1:] in WORD and WORD.issuperset(label.translate(_HYPHENS))
+        for label in labels
+    )
+    if text != "." and (not plain or len(text) > 254):
+        raise bad(what, text, "a domain such as example.org")
+    return text
+
+
+_HYPHENS = {ord("-"): None, ord("_"): None}
+
+
+def resolver_option(text: str, what: str) -> str:
+    """Return an option of resolv.conf(5) such as `ndots:2`; it stays on its line of the file."""
+    if not text.strip() or not text.isprintable():
+        raise bad(what, text, "an option such as ndots:2")
+    return text
+
+
 def extra_host(text: str, what: str) -> tuple[str, str]:
     """Return (name, address) of `HOST:IP` or `HOST=IP`, as docker."""
     name, _, target = text.partition("=") if "=" in text else text.partition(":")
@@ -371,6 +393,41 @@ def restart_policy(text: str, what: str) -> tuple[str, int]:
     if colon and (policy != "on-failure" or not digits(count)):
         raise bad(what, text, "on-failure:N")
     return policy, int(count or 0)
+
+
+def log_option(text: str, what: str) -> tuple[str, str]:
+    """Return (key, value) of `max-size=SIZE` or `max-file=NUMBER`, both above 0."""
+    key, value = setting(text, what)
+    if key not in ("max-size", "max-file"):
+        raise bad(what, text, "max-size=SIZE or max-file=NUMBER")
+    count = size_bytes(value, what) if key == "max-size" else natural(value, what)
+    if not count:
+        raise bad(what, text, f"a {key} above 0")
+    return key, value
+
+
+def platform(text: str, what: str) -> tuple[str, str]:
+    """Return (architecture, variant) of `linux[/ARCH[/VARIANT]]` or `ARCH[/VARIANT]`, "" for any.
+
+    The words are those of the image specification (GOARCH), and of uname(2) where they differ.
+    """
+    parts = text.lower().split("/")
+    if parts[0] == "linux":
+        parts = parts[1:]
+    architecture = ARCHITECTURES.get(parts[0], parts[0]) if parts else ""
+    if len(parts) > 2 or (parts and architecture not in ARCHITECTURES.values()):
+        known = ", ".join(sorted(set(ARCHITECTURES.values())))
+        raise bad(what, text, f"linux/ARCH[/VARIANT], ARCH one of {known}")
+    return architecture, parts[1] if len(parts) > 1 else ""
+
+
+ARCHITECTURES = {
+    "x86_64": "amd64", "x86-64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64",
+    "armhf": "arm", "armel": "arm", "arm": "arm", "i386": "386", "386": "386",
+    "ppc64le": "ppc64le", "s390x": "s390x", "riscv64": "riscv64", "loong64": "loong64",
+    "mips64le": "mips64le", "mips64": "mips64",
+}  # fmt: skip
+"""The image specification's word for each architecture that images are made for."""
 
 
 def choice(*words: str) -> Callable[[str, str], str]:

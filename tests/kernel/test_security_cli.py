@@ -66,6 +66,10 @@ REFUSED = r"""
 --mount=type=tmpfs,dst=/proc --mount=type=bind,src=/tmp,dst=/x,nosuch --mount=
 --mount=type=volume,src=../x,dst=/y --mount=type=bind,src=/,dst=/x,type=tmpfs
 --mount=type=bind,src=relative,dst=/x --nosuch
+--platform=x --platform=linux/arm64 --platform=windows/amd64 --platform=linux/amd64/v1/x
+--log-opt=max-file=0 --log-opt=max-size=-1 --log-opt=max-size=0 --log-opt=nosuch=1
+--dns-search=a\x20b --dns-search=a\nnameserver --dns-search=-x --dns-search= --cpus=4097
+--dns-option=a\nnameserver --dns-option=
 """.split()
 
 
@@ -74,6 +78,64 @@ def test_options_that_are_refused(box: Cli) -> None:
         word = word.encode("latin-1", "backslashreplace").decode("unicode_escape")
         refused(box, "run", "--rm", word, "busybox", "true")
     assert box.text("ps", "-a", "-q") == ""
+
+
+def test_an_option_is_refused_under_its_own_name(box: Cli) -> None:
+    assert "--cgroupns x:" in refused(box, "run", "--cgroupns", "x", "busybox", "true")
+
+
+def test_a_platform_that_the_image_is_for(box: Cli) -> None:
+    machine = os.uname().machine
+    for words in (machine, f"linux/{machine}", "linux"):
+        box("run", "--rm", "--platform", words, "busybox", "true")
+
+
+def test_a_file_of_variables_as_an_editor_writes_it(box: Cli, tmp_path: Path) -> None:
+    settings = tmp_path / "env"
+    settings.write_bytes(b"\xef\xbb\xbfA=1\r\n# B=2\n  C=3\n")
+    lines = box.text("run", "--rm", "--env-file", str(settings), "busybox", "env").split("\n")
+    assert {"A=1", "C=3"} < set(lines)
+    for text in ("A B=1", "A =1", "A\tB=1", "=1"):
+        settings.write_text(text)
+        refused(box, "run", "--rm", "--env-file", str(settings), "busybox", "env")
+
+
+def test_a_fifo_without_a_writer_is_given_up(
+    box: Cli, busybox_archive: Path, tmp_path: Path
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert "a fifo that nothing wrote to" in refused(box, "load", "-i", str(fifo))
+    with subprocess.Popen(["cp", busybox_archive, fifo]):
+        box("load", "-i", fifo)
+
+
+def test_a_terminal_without_i_takes_no_input(box: Cli) -> None:
+    """`run -t` in the background of a shell must not eat what is typed to the shell."""
+    reader, writer = os.pipe()
+    os.write(writer, b"not for you\n")
+    script = "read -t 1 line; echo got:$line"
+    done = subprocess.run(
+        box.argv("run", "--rm", "-t", "busybox", "sh", "-c", script),
+        stdin=reader, capture_output=True, timeout=SECONDS,
+    )  # fmt: skip
+    assert done.stdout == b"got:\r\n"
+    assert os.read(reader, 100) == b"not for you\n"
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_real_time_caller_is_told_why_no_cgroup_takes_it(box: Cli) -> None:
+    def real_time() -> None:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+
+    done = subprocess.run(
+        box.argv("run", "--rm", "--cpus", "0.5", "busybox", "true"),
+        capture_output=True, preexec_fn=real_time, timeout=SECONDS,
+    )  # fmt: skip
+    if done.returncode:
+        assert b"chrt --other" in done.stderr
+        assert done.stderr.count(b"\n") == 1
 
 
 NOT_HOST = "test ! -e /proc/1/root/lost+found; echo 1 > /proc/sys/kernel/printk_ratelimit"
@@ -100,7 +162,8 @@ def test_options_that_leave_proc_read_only(box: Cli, tmp_path: Path, option: str
     [
         ([""], 125), (["/"], 126), ([".."], 126), (["."], 126), (["/bin"], 126), (["nosuch"], 127),
         (["/etc/passwd"], 126), (["/etc/passwd/x"], 127), (["x" * 300], 126),
-            (["/proc/self/fd/3"], 127),
+            (["/proc/self/fd/3"], 127), (["/proc/self/exe"], 126),
+            (["/proc/thread-self/exe", "x"], 126), (["/proc/1/exe", "0"], 126),
         (["/dev/null"], 126), (["sh", "-c", "exit 300"], 44), (["sh", "-c", "kill -9 $$"], 0),
         ([b"\xff\xfe"], 127),
     ],

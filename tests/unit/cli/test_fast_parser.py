@@ -42,13 +42,16 @@ SAMPLES = {
     "seconds": ["1.5"],
     "address": ["10.0.0.1"],
     "host": ["db:10.0.0.2"],
+    "domain": ["example.org"],
+    "resolver": ["ndots:2"],
     "restart": ["on-failure:3"],
     "driver": ["none"],
+    "log-option": ["max-size=1m"],
     "format": ["json"],
     "json": ["json"],
     "error-format": ["json"],
     "manager": ["disabled"],
-    "platform": ["linux/amd64"],
+    "platform": ["linux/amd64", "x86_64"],
     "text": ["x", "-", "a b", "=", "--", "é"],
 }
 

@@ -190,6 +190,14 @@ def test_volumes_read_as_in_docker(
         (values.restart_policy, "always:3"),
         (values.offset, "realtime=1s"),
         (values.address, "300.1.1.1"),
+        (values.domain, "a..b"),
+        (values.domain, "a-.b"),
+        (values.resolver_option, "ndots:1\nnameserver 1.2.3.4"),
+        (values.log_option, "max-file=0"),
+        (values.log_option, "compress=true"),
+        (values.platform, "plan9"),
+        (values.platform, "linux/"),
+        (values.platform, ""),
     ],
 )
 def test_nonsense_is_a_usage_error(parse: Callable[[str, str], object], text: str) -> None:
