@@ -31,9 +31,10 @@ def open(  # noqa: A001
 ) -> Cgroup:
     """Return the cgroup `cgroups_path` names; nothing is made yet.
 
-    An absolute path counts from the root of the hierarchies, a relative one too; "" is
-    `/pycontain-ID`. For `systemd` the path is SLICE:PREFIX:NAME. Raises UsageError for an unknown
-    kind and InvalidError for a path that leaves its place.
+    An absolute path counts from the root of the hierarchies, a relative one from `/pycontain`, so
+    that its name meets none of the host's; "" is `/pycontain-ID`. For `systemd` the path is
+    SLICE:PREFIX:NAME. Raises UsageError for an unknown kind and InvalidError for a path that leaves
+    its place.
     """
     if kind == "disabled":
         return Cgroup(Hierarchy({}, ""), "", why="the cgroup manager is disabled")
@@ -48,7 +49,9 @@ def open(  # noqa: A001
             f"cgroupsPath {cgroups_path!r} has systemd's form", hint="use --cgroup-manager systemd"
         )
     hierarchy = detect()
-    path = checked(cgroups_path or f"pycontain-{id}")
+    path = checked(cgroups_path or f"/pycontain-{id}")
+    if cgroups_path and not cgroups_path.startswith("/"):
+        path = "/pycontain" + path
     if hierarchy.pure_v2 and posix.geteuid() != 0:
         path = hierarchy.own.get("", "").rstrip("/") + path
     return Cgroup(hierarchy, path)
