@@ -13,7 +13,7 @@ import posix
 
 from pycontain.engine import monitor, removal
 from pycontain.engine.restart import redraft
-from pycontain.errors import KernelError, PycontainError
+from pycontain.errors import ConflictError, KernelError, PycontainError
 from pycontain.oci import codec
 from pycontain.runtime.foreground import Foreground
 
@@ -52,7 +52,14 @@ def start(engine: Engine, word: str) -> None:
     record = engine.find(word)
     if engine.status(record) in ("running", "paused"):
         return
-    detach(engine, redraft(engine, record), started_before=True)
+    try:
+        draft = redraft(engine, record)
+    except ConflictError:
+        if engine.status(record) in ("running", "paused"):
+            # Another command was faster.
+            return
+        raise
+    detach(engine, draft, started_before=True)
 
 
 def start_attached(engine: Engine, word: str, *, interactive: bool) -> tuple[Record, Outcome]:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 SIGKILL = 9
 LOCK_WAIT_S = 10.0
+LOST_AFTER_S = 1.0
+"""How long a container may have no state that can be read before it is taken for lost."""
 
 
 class Outcome:
@@ -99,7 +101,8 @@ class Engine:
         except BaseException as error:
             self.abandon(draft, error)
             raise
-        outcome = Outcome(foreground.attend(init.pidfd, console))
+        status = foreground.attend(init.pidfd, console, typing=record.open_stdin)
+        outcome = Outcome(status)
         self.finish(record, draft.lock, container, outcome, started)
         return outcome
 
@@ -143,6 +146,7 @@ class Engine:
             outcome.oom, outcome.limit, outcome.peak = container.cgroup.oom()
         container.delete(force=True)
         if record.auto_remove:
+            lock.tell(record.name, outcome.status)
             removal.remove_files(self.store, record.id, record.name, record)
         else:
             self.store.save_exit(record.id, exit_of(outcome, started))
@@ -231,19 +235,18 @@ class Engine:
     def kill(self, word: str, signal: int) -> None:
         """Send a signal to the init of a running container; after SIGKILL wait for its end."""
         record, container = self.running(word)
+        stamp = self.store.exit_stamp(record.id)
         container.kill(signal)
         if signal == SIGKILL:
-            self._settle(record)
+            self._settle(record, stamp)
 
     def stop(self, word: str, seconds: int | None = None, signal: int | None = None) -> None:
         """Ask a container to end, wait, then kill it; one that does not run is left as it is."""
         record = self.find(word)
-        try:
-            _, container = self.running(word)
-        except ConflictError:
-            return
-        pidfd = self._pidfd(container)
-        if pidfd < 0:
+        stamp = self.store.exit_stamp(record.id)
+        container = self._alive(record)
+        pidfd = self._pidfd(container) if container else -1
+        if container is None or pidfd < 0:
             return
         try:
             self._no_restart(record)
@@ -259,7 +262,7 @@ class Engine:
             pass
         finally:
             posix.close(pidfd)
-        self._settle(record)
+        self._settle(record, stamp)
 
     def _no_restart(self, record: Record) -> None:
         """Tell the monitor that this end is wanted, whatever the restart policy says."""
@@ -267,11 +270,43 @@ class Engine:
             path = self.store.directory(record.id) + "/stopped"
             posix.close(posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC, 0o600))
 
-    def _settle(self, record: Record) -> None:
-        """Wait until the responsible process has cleared up."""
+    def _settle(self, record: Record, stamp: int) -> None:
+        """Wait until the responsible process has cleared up; `stamp` is from before the end.
+
+        A lock that stays may be that of the next start.
+        """
         end = time.monotonic() + LOCK_WAIT_S
         while self.store.is_locked(record.id) and time.monotonic() < end:
+            if self.store.exit_stamp(record.id) != stamp:
+                return
             time.sleep(0.005)
+
+    def _alive(self, record: Record) -> Container | None:
+        """Return a container that runs, None when it does not and nobody is responsible for it.
+
+        One that is being made or removed is waited for. One that somebody is responsible for and
+        whose state is gone was deleted or damaged: its cgroup is what is left to end it by.
+        """
+        now = time.monotonic()
+        end, lost = now + LOCK_WAIT_S, now + LOST_AFTER_S
+        while True:
+            locked = self.store.is_locked(record.id)
+            try:
+                container = containers.load(self.store.run_root, record.id)
+                if container.status() in ("running", "paused"):
+                    return container
+                lost = time.monotonic() + LOST_AFTER_S
+            except PycontainError:
+                pass
+            if not locked:
+                return None
+            now = time.monotonic()
+            if now > end:
+                raise ConflictError(f"container {record.name} is in use by another command")
+            if now > lost:
+                self._no_restart(record)
+                removal.stop_lost(self.store, record.id)
+            time.sleep(0.01)
 
     def _pidfd(self, container: Container) -> int:
         try:
@@ -287,6 +322,7 @@ class Engine:
         """Wait until a container ends; return its exit status (0 when it never ran)."""
         record = self.find(word)
         stamp = self.store.exit_stamp(record.id)
+        last_words = self.store.last_words(record.id)
         try:
             _, container = self.running(record.id)
             pidfd = self._pidfd(container)
@@ -295,14 +331,13 @@ class Engine:
         if pidfd >= 0:
             wait_pidfd(pidfd, None)
             posix.close(pidfd)
-        # Its end is recorded a moment after it ended; a lock that stays may belong to a restart.
-        end = time.monotonic() + LOCK_WAIT_S
-        while self.store.is_locked(record.id) and time.monotonic() < end:
-            if self.store.exit_stamp(record.id) != stamp:
-                break
-            time.sleep(0.005)
+        # Its end is recorded a moment after it ended.
+        self._settle(record, stamp)
         found = self.store.load_exit(record.id)
-        return found.status if found else 0
+        told = last_words() if found is None else -1
+        if found is None and told < 0 and not self.store.exists(record.id):
+            raise NotFoundError(f"container {record.name}: removed before its end was seen")
+        return found.status if found else max(0, told)
 
     def pause(self, word: str) -> None:
         """Freeze every process of a container."""
@@ -331,13 +366,14 @@ class Engine:
                 raise
             removal.remove_damaged(self.store, damaged, wait=LOCK_WAIT_S)
             return
-        if self.status(record) in ("running", "paused"):
-            if not force:
-                raise ConflictError(
-                    f"container {record.name} is running", hint="stop it first, or use rm -f"
-                )
-            self._no_restart(record)
-            self._kill_hard(record)
+        if force:
+            end = time.monotonic() + LOCK_WAIT_S
+            while self._alive(record) and time.monotonic() < end:
+                self._no_restart(record)
+                self._kill_hard(record)
+        elif self.status(record) in ("running", "paused"):
+            hint = "stop it first, or use rm -f"
+            raise ConflictError(f"container {record.name} is running", hint=hint)
         lock = self.store.lock_now(record.id, wait=LOCK_WAIT_S)
         if not self.store.exists(record.id):
             # --rm was faster.

@@ -42,7 +42,7 @@ def run(engine: Engine, word: str, command: Sequence[str], wanted: Mapping[str, 
         pidfd, console = _launch(container, process, wanted, detached=detached)
         if detached:
             return 0
-        return foreground.attend(pidfd, console)
+        return foreground.attend(pidfd, console, typing=bool(wanted.get("interactive")))
 
 
 def build(container: Container, command: Sequence[str], wanted: Mapping[str, Any]) -> Process:

@@ -134,7 +134,8 @@ def run_timed(
             engine.abandon(draft, error)
             raise
         line.mark("launch")
-        outcome = Outcome(foreground.attend(init.pidfd, console))
+        status = foreground.attend(init.pidfd, console, typing=draft.record.open_stdin)
+        outcome = Outcome(status)
         line.mark("run")
         engine.finish(draft.record, draft.lock, container, outcome, started)
         line.mark("remove" if draft.record.auto_remove else "record the end")

@@ -15,6 +15,7 @@ import time
 from pycontain.engine import removal
 from pycontain.engine.engine import Engine, Outcome, exit_of
 from pycontain.engine.logs import Log, log_arguments
+from pycontain.engine.record import Exit
 from pycontain.engine.restart import redraft, wanted_end
 from pycontain.engine.store import Lock
 from pycontain.errors import PycontainError
@@ -194,11 +195,18 @@ def resume(argv: list[str]) -> None:
     posix.set_inheritable(int(lock_fd), False)
     lock = Lock(f"{state}/locks/{identity}", int(lock_fd))
     status = posix.waitstatus_to_exitcode(int(raw)) if int(raw) >= 0 else 255
-    ended = Ended(
-        engine.store.load(identity), lock, containers.load(engine.store.run_root, identity),
-        status if status >= 0 else 128 - status, int(restarts),
-    )  # fmt: skip
-    again = relaunch(engine, ended)
+    status = status if status >= 0 else 128 - status
+    try:
+        record = engine.store.load(identity)
+        container = containers.load(engine.store.run_root, identity)
+    except PycontainError:
+        # Record or state were deleted or damaged: it ends here, whatever the policy says.
+        removal.clear(engine.store, identity, "")
+        if engine.store.exists(identity):
+            engine.store.save_exit(identity, Exit(status, time.time(), time.time()))
+        lock.release()
+        posix._exit(0)
+    again = relaunch(engine, Ended(record, lock, container, status, int(restarts)))
     if again is not None:
         posix._exit(stay(engine, *again, restarts=int(restarts) + 1))
     posix._exit(0)
@@ -247,6 +255,7 @@ def _end(engine: Engine, ended: Ended, started: float) -> bool:
         outcome.oom, outcome.limit, outcome.peak = ended.container.cgroup.oom()
     ended.container.delete(force=True)
     if record.auto_remove:
+        ended.lock.tell(record.name, outcome.status)
         removal.remove_files(engine.store, record.id, record.name, record)
         ended.lock.release()
         return False

@@ -32,7 +32,7 @@ def reconcile(store: Store) -> None:
     """
     for lock, identity, name in store.abandoned():
         try:
-            _clear(store, identity, name)
+            clear(store, identity, name)
         except PycontainError:
             lock.release(keep_file=True)
             continue
@@ -54,7 +54,7 @@ def reconcile_all(store: Store) -> None:
         try:
             # Its maker may have finished, or begun, between the two looks.
             if _is_left_over(store, identity):
-                _clear(store, identity, "")
+                clear(store, identity, "")
         except PycontainError:
             lock.release(keep_file=True)
             continue
@@ -71,7 +71,8 @@ def _is_left_over(store: Store, identity: str) -> bool:
     return record.auto_remove and record.ran
 
 
-def _clear(store: Store, identity: str, name: str) -> None:
+def clear(store: Store, identity: str, name: str) -> None:
+    """Undo what is left of a container that nobody else is responsible for."""
     record = None
     try:
         record = store.load(identity)
@@ -96,9 +97,9 @@ def stop_runtime(store: Store, identity: str) -> float:
         found = containers.load(store.run_root, identity)
     except NotFoundError:
         return 0.0
-    except InvalidError:
-        # Killed between making the state directory and writing state.json.
-        _remove_cgroup(store, identity)
+    except PycontainError:
+        # Killed between making the state directory and writing state.json, or it was damaged.
+        stop_lost(store, identity)
         containers.delete_broken(store.run_root, identity)
         return 0.0
     started = found.state.created
@@ -106,24 +107,40 @@ def stop_runtime(store: Store, identity: str) -> float:
     return started
 
 
-def _remove_cgroup(store: Store, identity: str) -> None:
-    """Remove the cgroup of a container whose state was never written; it may not exist."""
-    from pycontain.cgroup import manager
-    from pycontain.oci import codec
+def stop_lost(store: Store, identity: str) -> None:
+    """Kill what runs of a container whose state is lost, by its cgroup, and remove that.
 
-    path = f"{store.run_root}/{identity}/config.json"
-    try:
-        spec = codec.load_object(trees.read_file(path, 1 << 24), path)
-    except (OSError, InvalidError):
-        # Not even the config was written: no cgroup was made.
+    The cgroup is named by the runtime's config.json, by the container's own, or by the default; it
+    may not exist. Whoever is responsible for the container then sees its end.
+    """
+    from pycontain.cgroup import manager
+
+    wanted = ""
+    for path in (f"{store.run_root}/{identity}/config.json",
+                 f"{store.directory(identity)}/config.json"):  # fmt: skip
+        if found := _cgroups_path(path):
+            wanted = found
+            break
+    if ":" in wanted:
+        # A scope: systemd ends it with its last process, and names its cgroup.
         return
-    linux = spec.get("linux")
-    wanted = linux.get("cgroupsPath", "") if isinstance(linux, dict) else ""
     cgroup = manager.open("cgroupfs", wanted, id=identity)
     # `remove` leaves a cgroup alone that it did not make; this one is ours by its name.
     cgroup.owned = True
     cgroup.kill()
     cgroup.remove()
+
+
+def _cgroups_path(path: str) -> str:
+    """Return linux.cgroupsPath of a config.json, "" when it cannot be read."""
+    from pycontain.oci import codec
+
+    try:
+        linux = codec.load_object(trees.read_file(path, 1 << 24), path).get("linux")
+    except (OSError, InvalidError):
+        return ""
+    found = linux.get("cgroupsPath", "") if isinstance(linux, dict) else ""
+    return found if isinstance(found, str) else ""
 
 
 def remove_files(
@@ -146,7 +163,9 @@ def remove_files(
 
 def remove(store: Store, record: Record, lock: Lock, *, volumes: bool) -> None:
     """Remove a stopped container; `lock` is given up with it."""
-    stop_runtime(store, record.id)
+    if not stop_runtime(store, record.id) and record.ran:
+        # The state may have been deleted under it.
+        stop_lost(store, record.id)
     remove_files(store, record.id, record.name, record, volumes=volumes)
     lock.release()
 
@@ -155,6 +174,7 @@ def remove_damaged(store: Store, identity: str, *, wait: float) -> None:
     """Kill and remove a container whose record cannot be read; its volumes stay."""
     # The monitor gives the lock up when its container ends.
     stop_runtime(store, identity)
+    stop_lost(store, identity)
     lock = store.lock_now(identity, wait=wait)
     stop_runtime(store, identity)
     remove_files(store, identity, "", None)

@@ -6,6 +6,7 @@ Only what belongs to the moment is looked up anew: the namespaces of other conta
 from __future__ import annotations
 
 import posix
+import time
 
 from pycontain.engine import removal
 from pycontain.engine.draft import Draft
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pycontain.engine.store import Lock
     from pycontain.oci.runtime import Spec
 
+LOCK_WAIT_S = 10.0
 NAMESPACE_FILES = {"network": "net"}
 STOPPED = "stopped"
 """A file in the container's directory: somebody wanted it to end, no policy starts it again."""
@@ -30,9 +32,7 @@ def redraft(engine: Engine, record: Record, lock: Lock | None = None) -> Draft:
     container runs.
     """
     if lock is None:
-        if engine.status(record) in ("running", "paused"):
-            raise ConflictError(f"container {record.name} is running")
-        lock = engine.store.lock_now(record.id, wait=10)
+        lock = _lock(engine, record)
         posix.pwrite(lock.fd, record.name.encode(), 0)
     try:
         if not engine.store.exists(record.id):
@@ -49,6 +49,20 @@ def redraft(engine: Engine, record: Record, lock: Lock | None = None) -> Draft:
         lock.release()
         raise
     return Draft(record, directory, lock, record.rootfs_mounts, spec, {})
+
+
+def _lock(engine: Engine, record: Record) -> Lock:
+    """Return the lock of a container that does not run; somebody may be starting it just now."""
+    end = time.monotonic() + LOCK_WAIT_S
+    while True:
+        if engine.status(record) in ("running", "paused"):
+            raise ConflictError(f"container {record.name} is running")
+        try:
+            return engine.store.lock_now(record.id)
+        except ConflictError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.01)
 
 
 def wanted_end(directory: str, *, clear: bool = False) -> bool:

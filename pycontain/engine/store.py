@@ -3,7 +3,8 @@
     DATA/containers/ID/     record.json, config.json, exit.json, upper/ work/, hosts …, log
     DATA/names/NAME         symlink to the id: made by O_EXCL semantics, so one of many makers wins
     STATE/locks/ID          held by flock(2) while a process is responsible for the container; holds
-                            its name, so what a crash left can be undone
+                            its name, so what a crash left can be undone, and with --rm its exit
+                            status at last, for who waits and has the file open
     STATE/containers/ID     the OCI runtime's state
 
 A directory without record.json is half made. Whether a container runs is never stored: it is
@@ -27,6 +28,7 @@ from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 RECORD_LIMIT = 4 << 20
@@ -40,6 +42,10 @@ class Lock:
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
         self.fd = fd
+
+    def tell(self, name: str, status: int) -> None:
+        """Leave the exit status of a container that is removed now."""
+        posix.pwrite(self.fd, f"{name}\n{status}\n".encode(), 0)
 
     def release(self, *, keep_file: bool = False) -> None:
         """Give the container up; the file goes first, so nobody locks one without a name."""
@@ -117,6 +123,23 @@ class Store:
             posix.close(fd)
         return False
 
+    def last_words(self, identity: str) -> Callable[[], int]:
+        """Return what gives the exit status that `Lock.tell` left, -1 for none; opens the lock now.
+
+        The file is gone when the status is of interest.
+        """
+        try:
+            fd = posix.open(f"{self.state}/locks/{identity}", posix.O_RDONLY | posix.O_CLOEXEC)
+        except OSError:
+            return lambda: -1
+
+        def read() -> int:
+            words = posix.pread(fd, 256, 0).split(b"\n")
+            posix.close(fd)
+            return int(words[1]) if len(words) == 3 else -1
+
+        return read
+
     def abandoned(self) -> list[tuple[Lock, str, str]]:
         """Return (lock, id, name) of each container whose responsible process died."""
         try:
@@ -128,7 +151,7 @@ class Store:
             lock = self._lock_existing(f"{self.state}/locks/{identity}")
             if lock is not None:
                 name = posix.pread(lock.fd, 256, 0).decode("ascii", "replace")
-                found.append((lock, identity, name))
+                found.append((lock, identity, name.partition("\n")[0]))
         return found
 
     def _lock_existing(self, path: str) -> Lock | None:

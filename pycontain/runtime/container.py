@@ -413,7 +413,13 @@ def delete_broken(run_root: str, id: str) -> None:
         except OSError:
             # Not made yet, or somebody else's and in use: it is not ours to empty.
             continue
-    remove_home(home)
+    from pycontain import trees
+
+    try:
+        # A directory may stand where a file was.
+        trees.remove(home)
+    except OSError as error:
+        raise KernelError("remove", home, error) from None
 
 
 def remove_home(home: str) -> None:

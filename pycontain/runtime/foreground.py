@@ -46,14 +46,15 @@ class Foreground:
         posix.close(self._read)
         posix.close(self._write)
 
-    def attend(self, pidfd: int, console: int = -1) -> int:
+    def attend(self, pidfd: int, console: int = -1, *, typing: bool = True) -> int:
         """Wait for the child `pidfd`; return its exit status, 128 + n for signal n.
 
-        `console`, the master of its terminal, is pumped to and from fds 1 and 0 and closed.
+        `console`, the master of its terminal, is pumped to and from fds 1 and 0 and closed; without
+        `typing` nothing is read.
         """
         if console < 0:
             return self._wait(pidfd)
-        with _Terminal(console) as terminal:
+        with _Terminal(console, typing=typing) as terminal:
             return self._pump(pidfd, terminal)
 
     def _wait(self, pidfd: int) -> int:
@@ -77,7 +78,9 @@ class Foreground:
         return resized
 
     def _pump(self, pidfd: int, terminal: _Terminal) -> int:
-        watched = [self._read, pidfd, terminal.master, 0]
+        watched = [self._read, pidfd, terminal.master]
+        if terminal.typing:
+            watched.append(0)
         while True:
             for fd in kernel.poll(watched):
                 if fd == self._read:
@@ -96,17 +99,21 @@ class Foreground:
 
 
 class _Terminal:
-    """The user's terminal in raw mode beside the master of the container's."""
+    """The user's terminal, raw while he is `typing`, beside the master of the container's."""
 
-    __slots__ = ("_before", "master")
+    __slots__ = ("_before", "master", "typing")
 
-    def __init__(self, master: int) -> None:
+    def __init__(self, master: int, *, typing: bool) -> None:
         self.master = master
+        self.typing = typing
 
     def __enter__(self) -> _Terminal:
         import termios
 
         self._before = None
+        if not self.typing:
+            self.resize()
+            return self
         try:
             before = termios.tcgetattr(0)
         except termios.error:

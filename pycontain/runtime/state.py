@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import posix
 import time
-from errno import EEXIST, ENOENT, ESRCH
+from errno import EEXIST, EISDIR, ELOOP, ENOENT, ESRCH
 
 from pycontain.errors import ConflictError, InvalidError, KernelError, NotFoundError, UsageError
 from pycontain.oci import codec
@@ -146,6 +146,8 @@ def load(run_root: str, id: str) -> State:
             ) from None
         if error.errno == ENOENT:
             raise NotFoundError(f"container {id!r} does not exist") from None
+        if error.errno in (EISDIR, ELOOP):
+            raise InvalidError(f"{home}{STATE_FILE}: not a regular file") from None
         raise KernelError("read state", home + STATE_FILE, error) from None
     document = codec.load_object(data, home + STATE_FILE, lone_surrogates=True)
     state = State.__new__(State)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 
 import pytest
@@ -161,6 +162,17 @@ def test_a_stopped_container_is_not_restarted(box: Cli) -> None:
     box("stop", "-t", "0", "always")
     time.sleep(0.5)
     assert box.text("ps", "-q") == ""
+
+
+def test_the_end_of_a_removed_when_done_container_is_waited_for(box: Cli) -> None:
+    script = "until [ -e /go ]; do sleep 0.02; done; exit 3"
+    for _ in range(5):
+        box("run", "-d", "--rm", "--name", "short", "busybox", "sh", "-c", script)
+        waiting = box.start("wait", "short", stdout=subprocess.PIPE)
+        time.sleep(0.2)
+        # It may be killed with the container it ends.
+        box("exec", "short", "touch", "/go", status=None)
+        assert waiting.communicate(timeout=20)[0] == b"3\n"
 
 
 def test_a_removed_when_done_container_leaves_the_list(box: Cli) -> None:
