@@ -157,11 +157,19 @@ static void find_place(struct place *place)
     }
 }
 
+/* Ctrl-C waits until our first line runs: Python would answer it with a traceback from its own start. */
+static void hold_interrupt(void)
+{
+    uint64_t interrupt = 1 << (2 /* SIGINT */ - 1);
+    sys6(__NR_rt_sigprocmask, 0 /* SIG_BLOCK */, (long)&interrupt, 0, sizeof interrupt, 0, 0);
+}
+
 /* What Python is to do: take the modules of the command out of KEY.boot (see pycontain/pack.py), or else
  * import them, and call FUNCTION of the module ENTRY. */
 #define BOOT(KEY, ENTRY, FUNCTION)                                                                \
     "import _signal, marshal, posix, sys\n"                                                       \
     "if _signal.getsignal(2) is _signal.default_int_handler: _signal.signal(2, 0)\n"              \
+    "_signal.pthread_sigmask(1, (2,))\n"                                                          \
     "s = sys.argv.pop(1)\n"                                                                       \
     "sys.path.insert(0, s)\n"                                                                     \
     "try:\n"                                                                                      \
@@ -191,6 +199,7 @@ __attribute__((noreturn)) static void start_python(const struct place *place, co
     for (long word = 1; word < argc; word++)
         args[n++] = argv[word];
     args[n] = 0;
+    hold_interrupt();
     sys(__NR_execve, place->python, args, env);
     fail("cannot start ", place->python);
 }
