@@ -12,7 +12,7 @@ import _socket
 import errno
 import posix
 
-from pycontain.errors import KernelError
+from pycontain.errors import KernelError, UnsupportedError
 from pycontain.runtime.mappedroot import host_id
 from pycontain.syscalls import constants as c
 from pycontain.syscalls import kernel
@@ -25,13 +25,20 @@ if TYPE_CHECKING:
 def trees(linux: Linux, types: dict[str, int]) -> dict[str, int]:
     """Return path -> detached mount of a node, for each device; `types` maps them to S_IF*.
 
-    Where this process may not make nodes there are none: the host's are to be bound instead.
+    Where this process may not make nodes there are none, and none for an owner whom the container
+    has no id for: the host's are to be bound instead.
     """
-    devices = linux.get("devices") or []
-    uids, gids = linux.get("uidMappings") or [], linux.get("gidMappings") or []
-    if not (devices and uids and gids):
+    devices, owners = [], []
+    for device in linux.get("devices") or []:
+        try:
+            uid = host_id(linux.get("uidMappings") or [], device.get("uid", 0))
+            gid = host_id(linux.get("gidMappings") or [], device.get("gid", 0))
+        except UnsupportedError:
+            continue
+        devices.append(device)
+        owners.append((uid, gid))
+    if not devices:
         return {}
-    owners = [(host_id(uids, d.get("uid", 0)), host_id(gids, d.get("gid", 0))) for d in devices]
     near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     found: dict[str, int] = {}
     try:

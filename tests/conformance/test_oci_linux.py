@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -56,9 +57,10 @@ def mapped(bundle: Bundle) -> Bundle:
     for key in ("uidMappings", "gidMappings"):
         bundle.linux[key] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
-    for parent in list(bundle.path.parents)[:3]:
-        parent.chmod(0o755)
-    bundle.path.chmod(0o755)
+    for place in (bundle.path, *bundle.path.parents):
+        mode = stat.S_IMODE(place.stat().st_mode)
+        if mode | 0o055 != mode:
+            place.chmod(mode | 0o055)
     return bundle
 
 
@@ -76,6 +78,14 @@ def test_a_device_in_a_user_namespace_is_as_asked(oci: Oci, mapped: Bundle) -> N
     )
     kind = "character special file 1:5 644 10:11"
     assert oci.output(mapped).splitlines() == [kind, kind, "fifo 0:0 666 0:0", "3"]
+
+
+def test_a_device_of_an_owner_nobody_maps_is_the_hosts(oci: Oci, mapped: Bundle) -> None:
+    mapped.linux["devices"] = [
+        {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "uid": 70000}
+    ]
+    mapped.command("stat", "-c", "%t:%T", "/dev/zero")
+    assert oci.output(mapped) == "1:5\n"
 
 
 def test_a_user_namespace_maps_ids(oci: Oci, mapped: Bundle) -> None:
