@@ -3,7 +3,9 @@
     create() -> apply(resources) -> the child joins -> freeze, thaw, stats … -> kill() -> remove()
 
 The path is the same in every hierarchy. On v1 and hybrid hosts only controllers with a purpose are
-joined; one that is needed later (`freeze`, `update`) is made then and the processes are moved in.
+joined, for each costs a start some time; one that is needed later (`freeze`, `update`) is made then
+and the processes are moved in. With `everywhere` it is every hierarchy from the beginning: whoever
+chose the path expects the container there.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import posix
 from pycontain.cgroup import freezer, tree, writer
 from pycontain.cgroup.files import exists, write_existing
 from pycontain.cgroup.limits import CONTROLLERS
-from pycontain.errors import KernelError, UnsupportedError
+from pycontain.errors import ConflictError, KernelError, UnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +36,17 @@ NO_PERMISSION = (errno.EPERM, errno.EACCES, errno.EROFS)
 class Cgroup:
     """One container's cgroup; `dirs` maps a v1 controller, or "" for v2, to its directory."""
 
-    __slots__ = ("_fd", "dirs", "hierarchy", "joined", "owned", "path", "refused", "why")
+    __slots__ = (
+        "_fd",
+        "dirs",
+        "everywhere",
+        "hierarchy",
+        "joined",
+        "owned",
+        "path",
+        "refused",
+        "why",
+    )
 
     def __init__(self, hierarchy: Hierarchy, path: str, *, why: str = "") -> None:
         self.hierarchy = hierarchy
@@ -42,6 +54,7 @@ class Cgroup:
         self.dirs: dict[str, str] = {}
         self.why = why
         self.refused: dict[str, str] = {}
+        self.everywhere = False
         self.owned = False
         """Whether it is ours to kill and remove: made by `create`, attached, or claimed."""
         self.joined = False
@@ -55,17 +68,26 @@ class Cgroup:
     def create(self) -> None:
         """Make the directories. Without permission nothing is made; `apply` then says so if asked.
 
-        Raises ConflictError when the cgroup exists and holds processes, KernelError otherwise.
+        Raises ConflictError when the cgroup exists and holds processes or is frozen (it stays as it
+        is), KernelError otherwise.
         """
         if self.why:
             return
         wanted = [c for c in BASE_V1 if c in self.hierarchy.v1]
+        if wanted and self.everywhere:
+            wanted = list(self.hierarchy.tops)
         if not wanted and not self.hierarchy.unified:
             self.why = "no cgroup hierarchy is mounted"
             return
         try:
             for controller in wanted or [UNIFIED]:
                 self.directory(controller)
+        except ConflictError:
+            for directory in self.dirs.values():
+                tree.remove(directory)
+            self.dirs = {}
+            self.owned = False
+            raise
         except OSError as error:
             self._give_up(error)
 
@@ -81,7 +103,7 @@ class Cgroup:
         """Return the directory of one controller; a new one takes over the processes."""
         if controller in self.dirs:
             return self.dirs[controller]
-        top = self.hierarchy.v1[controller] if controller else self.hierarchy.unified
+        top = self.hierarchy.tops[controller]
         directory = top + self.path
         if directory in self.dirs.values():
             # Controllers mounted together (cpu,cpuacct) share the directory.
@@ -232,14 +254,13 @@ class Cgroup:
 
     def _found(self) -> dict[str, str]:
         """Return the directories that exist, by controller (what a crash left of a container)."""
-        tops = {**self.hierarchy.v1, UNIFIED: self.hierarchy.unified}
-        found = {controller: top + self.path for controller, top in tops.items() if top}
+        found = {name: top + self.path for name, top in self.hierarchy.tops.items()}
         return {controller: path for controller, path in found.items() if exists(path)}
 
     def _everywhere(self) -> list[str]:
         """Return the directories this cgroup may have in any hierarchy."""
-        tops = dict.fromkeys([*self.hierarchy.v1.values(), self.hierarchy.unified])
-        found = [top + self.path for top in tops if top]
+        tops = dict.fromkeys(self.hierarchy.tops.values())
+        found = [top + self.path for top in tops]
         known = set(self.dirs.values())
         return [directory for directory in found if directory in known or exists(directory)]
 

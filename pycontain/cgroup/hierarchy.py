@@ -12,6 +12,8 @@ V1_ORDER = (
     "devices", "memory", "pids", "cpuacct", "cpu", "cpuset", "freezer", "blkio", "hugetlb",
     "net_cls", "net_prio", "perf_event", "rdma", "misc",
 )  # fmt: skip
+NAMED = "name=systemd"
+"""The v1 hierarchy without a controller in which systemd follows processes."""
 
 
 class Hierarchy:
@@ -19,14 +21,16 @@ class Hierarchy:
 
     v1        controller -> mount point, in the order of V1_ORDER
     unified   mount point of cgroup v2, "" without one
+    named     mount point of systemd's own v1 hierarchy, "" without one
     own       controller ("" for v2) -> this process's cgroup path
     """
 
-    __slots__ = ("_own", "unified", "v1")
+    __slots__ = ("_own", "named", "unified", "v1")
 
     def __init__(self, v1: dict[str, str], unified: str, own: dict[str, str] | None = None) -> None:
         self.v1 = v1
         self.unified = unified
+        self.named = ""
         self._own = own
 
     @property
@@ -34,6 +38,12 @@ class Hierarchy:
         if self._own is None:
             self._own = parse_own(read_or("/proc/self/cgroup"))
         return self._own
+
+    @property
+    def tops(self) -> dict[str, str]:
+        """Return the mount point by controller, NAMED, and "" for v2: all there is."""
+        every = {**self.v1, NAMED: self.named, "": self.unified}
+        return {name: top for name, top in every.items() if top}
 
     @property
     def pure_v2(self) -> bool:
@@ -53,7 +63,7 @@ def detect() -> Hierarchy:
 def parse_mounts(mountinfo: str) -> Hierarchy:
     """Parse /proc/self/mountinfo; of several mounts of one hierarchy the first counts."""
     found: dict[str, str] = {}
-    unified = ""
+    unified = named = ""
     for line in mountinfo.split("\n"):
         head, dash, tail = line.partition(" - cgroup")
         if not dash:
@@ -67,7 +77,11 @@ def parse_mounts(mountinfo: str) -> Hierarchy:
             for word in options.split(","):
                 if word in V1_ORDER:
                     found.setdefault(word, place)
-    return Hierarchy({name: found[name] for name in V1_ORDER if name in found}, unified)
+                elif word == NAMED:
+                    named = named or place
+    hierarchy = Hierarchy({name: found[name] for name in V1_ORDER if name in found}, unified)
+    hierarchy.named = named
+    return hierarchy
 
 
 def parse_own(text: str) -> dict[str, str]:

@@ -77,8 +77,9 @@ def checked(path: str) -> str:
 
 
 def _relative(hierarchy: Hierarchy, paths: Mapping[str, str]) -> str:
+    tops = hierarchy.tops
     for controller, directory in paths.items():
-        top = hierarchy.v1.get(controller) if controller else hierarchy.unified
+        top = tops.get(controller)
         if top and directory.startswith(top + "/"):
             return checked(directory[len(top) :])
         raise InvalidError(f"cgroup {directory} is not in the {controller or 'v2'} hierarchy")

@@ -24,14 +24,13 @@ def make(directory: str, top: str) -> list[str]:
     """Make `directory` and what is missing above it, below `top`; return what was made, top first.
 
     An existing empty cgroup is taken over (a crash left it). Raises ConflictError when it holds
-    processes, OSError of mkdir(2) otherwise.
+    processes or is frozen, OSError of mkdir(2) otherwise.
     """
     try:
         posix.mkdir(directory, 0o755)
         return [directory]
     except FileExistsError:
-        if procs(directory):
-            raise ConflictError(f"cgroup {directory} already exists and holds processes") from None
+        _check_free(directory)
         return [directory]
     except FileNotFoundError:
         parent = directory.rpartition("/")[0]
@@ -45,6 +44,17 @@ def make(directory: str, top: str) -> list[str]:
         except FileExistsError:
             continue
     return made
+
+
+def _check_free(directory: str) -> None:
+    inside = len(procs(directory))
+    if inside:
+        raise ConflictError(
+            f"container's cgroup is not empty: {inside} process(es) found in {directory}"
+        )
+    frozen = (read_or(f"{directory}/freezer.state"), read_or(f"{directory}/cgroup.freeze"))
+    if frozen[0] in ("FROZEN", "FREEZING") or frozen[1] == "1":
+        raise ConflictError(f"container's cgroup unexpectedly frozen: {directory}")
 
 
 def ancestors(directory: str, top: str) -> list[str]:

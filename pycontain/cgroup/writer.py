@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from pycontain.cgroup.files import exists, number, read_or, write_existing
-from pycontain.errors import ConflictError, KernelError, UnsupportedError
+from pycontain.errors import ConflictError, InvalidError, KernelError, UnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def writes(cgroup: Cgroup, resources: Resources) -> list[tuple[str, str, str]]:
     from pycontain.cgroup import limits_v1
 
     v1 = cgroup.hierarchy.v1
+    _check_unified(resources, v1)
 
     def has(name: str) -> bool:
         controller = name.partition(".")[0]
@@ -136,6 +137,16 @@ def writes(cgroup: Cgroup, resources: Resources) -> list[tuple[str, str, str]]:
         elif controller != "devices":
             there = True
     return here + _hybrid_writes(cgroup, resources) if there else here
+
+
+def _check_unified(resources: Resources, v1: Mapping[str, str]) -> None:
+    for file in resources.get("unified") or {}:
+        controller = file.partition(".")[0]
+        if controller in v1:
+            raise InvalidError(
+                f"invalid configuration: linux.resources.unified[{file!r}]: "
+                f"the controller {controller} is mounted as cgroup v1"
+            )
 
 
 def _hybrid_writes(cgroup: Cgroup, resources: Resources) -> list[tuple[str, str, str]]:

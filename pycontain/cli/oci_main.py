@@ -94,8 +94,11 @@ def _main(log: Log, options: Any, words: list[str]) -> int:
     name = words[0]
     verb = table.VERBS.get(name)
     if verb is None:
-        raise UsageError(f"unknown command {name!r}", hint="pycontain-oci --help lists them")
+        raise UsageError(
+            f"No help topic for '{name}'", hint="pycontain-oci --help lists the commands"
+        )
     if name in ("checkpoint", "restore"):
+        # For their --help too: its status tells podman whether they are supported.
         raise UnsupportedError(f"{name} is not supported")
     _, _, least, most, rest, _, options_of = verb
     given, positional = table.parse(words[1:], options_of, rest=rest)
@@ -141,8 +144,9 @@ def _manager(options: Any) -> str:
 
 
 def _create(context: Context, options: Any, words: list[str]) -> int:
-    with_bundle = load_bundle(context, options, words[0])
+    with_bundle = load_bundle(context, options)
     launch = _launch_options(context, options, with_bundle.spec["process"], detached=True)
+    place(context, launch, words[0])
     made = container.create(
         context.root, words[0], with_bundle.path, with_bundle.spec, launch,
         manager_kind=context.manager, raw=with_bundle.raw,
@@ -151,14 +155,17 @@ def _create(context: Context, options: Any, words: list[str]) -> int:
     return 0
 
 
-def load_bundle(context: Context, options: Any, name: str) -> Bundle:
-    """Return the bundle for the container `name`, its warnings logged."""
+def place(context: Context, launch: LaunchOptions, name: str) -> None:
+    """Say where the cgroup of container `name` is by default: runc's place, not the engine's."""
+    if context.manager == "cgroupfs":
+        launch.cgroup_path = "/" + states.check_id(name)
+
+
+def load_bundle(context: Context, options: Any) -> Bundle:
+    """Return the bundle, its warnings logged."""
     from pycontain.runtime import bundle
 
     loaded = bundle.load(options.bundle or ".", options.config)
-    if context.manager == "cgroupfs":
-        # runc's default; the engine's own is another.
-        loaded.spec.setdefault("linux", {}).setdefault("cgroupsPath", "/" + states.check_id(name))
     for note in loaded.notes:
         context.log.warning(note)
     return loaded

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 def run(context: Context, options: Any, words: list[str]) -> int:
     """Create and start a container; in the foreground return the status of its program."""
-    loaded = oci.load_bundle(context, options, words[0])
+    loaded = oci.load_bundle(context, options)
     process = loaded.spec["process"]
     launch = oci.launch_options(context, options, process, detached=options.detach)
+    oci.place(context, launch, words[0])
     with Foreground() as attention:
         near = _own_terminal(process, launch, options.detach)
         made, init = container.run(

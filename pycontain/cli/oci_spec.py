@@ -39,6 +39,14 @@ def _mounts() -> list[Mount]:
     ]  # fmt: skip
 
 
+def _namespaces() -> list[str]:
+    """Return the kinds to start from: where cgroup v1 is mounted no cgroup one, as with runc."""
+    from pycontain.cgroup import hierarchy
+
+    kinds = ["pid", "network", "ipc", "uts", "mount"]
+    return kinds if hierarchy.detect().v1 else [*kinds, "cgroup"]
+
+
 def default(*, rootless: bool) -> Spec:
     """Return the Spec to start from; `rootless` for an ordinary user on his own ids."""
     sets = ("bounding", "effective", "permitted")
@@ -62,9 +70,7 @@ def default(*, rootless: bool) -> Spec:
         "mounts": _mounts(),
         "linux": {
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
-            "namespaces": [
-                {"type": name} for name in ("pid", "network", "ipc", "uts", "mount", "cgroup")
-            ],
+            "namespaces": [{"type": name} for name in _namespaces()],
             "maskedPaths": [
                 "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
                 "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi",

@@ -47,7 +47,7 @@ def make(
     try:
         container = containers.Container(run_root, _new_state(id, bundle, spec))
         _remember_config(home, spec, raw)
-        cgroup = options.cgroup or _open_cgroup(id, spec, manager_kind)
+        cgroup = options.cgroup or _open_cgroup(id, spec, options, manager_kind)
         undo.append(cgroup.remove)
         undo.append(cgroup.kill)
         _note_cgroup(home, cgroup)
@@ -100,8 +100,8 @@ def _remember_config(home: str, spec: Spec, raw: bytes) -> None:
 
 def _note_cgroup(home: str, cgroup: Cgroup) -> None:
     """Write down which directories may be made next, for the case that we are killed meanwhile."""
-    tops = [*cgroup.hierarchy.v1.values(), cgroup.hierarchy.unified]
-    text = "".join(f"{top}{cgroup.path}\n" for top in dict.fromkeys(tops) if top)
+    tops = dict.fromkeys(cgroup.hierarchy.tops.values())
+    text = "".join(f"{top}{cgroup.path}\n" for top in tops)
     fd = posix.open(
         home + containers.PLANNED, posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC, 0o600
     )
@@ -122,9 +122,11 @@ def _note_plain(container: Container) -> None:
         states.write_file(container.home + containers.PLAIN, text)
 
 
-def _open_cgroup(id: str, spec: Spec, kind: str) -> Cgroup:
+def _open_cgroup(id: str, spec: Spec, options: LaunchOptions, kind: str) -> Cgroup:
     path = spec.get("linux", {}).get("cgroupsPath", "")
-    return manager.open(kind, path, id=id)
+    cgroup = manager.open(kind, path or options.cgroup_path, id=id)
+    cgroup.everywhere = bool(path and options.cgroup_path)
+    return cgroup
 
 
 def _make_fifo(home: str) -> str:

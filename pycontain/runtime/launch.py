@@ -38,6 +38,8 @@ class LaunchOptions:
     id             the container's, for whom it is told
     bundle         directory that relative sources of binds start from
     cgroup         made and limited already; None leaves the process in the caller's
+    cgroup_path    where it is made when the Spec names no place; where it does, and this is set,
+                   every hierarchy is joined
     stdio          the caller's descriptors for 0, 1, 2 (not used with a terminal)
     console        connected unix socket that receives the terminal's master by SCM_RIGHTS
     preserve_fds   so many descriptors from 3 on are passed on
@@ -51,14 +53,16 @@ class LaunchOptions:
     """
 
     __slots__ = (
-        "bundle", "cgroup", "console", "executor", "hooks", "id", "network", "no_new_keyring",
-        "no_pivot", "park", "preserve_fds", "rootfs_mounts", "stdio", "sub_cgroup", "timeline",
+        "bundle", "cgroup", "cgroup_path", "console", "executor", "hooks", "id", "network",
+        "no_new_keyring", "no_pivot", "park", "preserve_fds", "rootfs_mounts", "stdio",
+        "sub_cgroup", "timeline",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.id = ""
         self.bundle = "."
         self.cgroup: Cgroup | None = None
+        self.cgroup_path = ""
         self.stdio = (0, 1, 2)
         self.console = -1
         self.preserve_fds = 0

@@ -292,3 +292,60 @@ def test_a_raw_limit_that_does_not_exist_is_named(
     bundle.linux["resources"] = {"unified": {key: "5"}}
     bundle.write()
     assert words in oci.fails("create", "--bundle", bundle.path, "one").lower()
+
+
+def test_a_cgroup_that_was_named_is_joined_in_every_hierarchy(
+    oci: Oci, bundle: Bundle, path: str
+) -> None:
+    oci.running(bundle)
+    mounted = Path("/proc/self/mountinfo").read_text()
+    joined = Path(f"/proc/{oci.state()['pid']}/cgroup").read_text().splitlines()
+    for line in joined:
+        _, controllers, place = line.split(":", 2)
+        if controllers.split(",")[0] in mounted or "cgroup2" in mounted:
+            assert place == path, line
+    assert oci("exec", "one", "cat", "/proc/self/cgroup").out.splitlines() == joined
+
+
+@pytest.mark.lacks(runc="a warning before 1.2", crun="shares it")
+def test_a_cgroup_with_processes_is_refused(oci: Oci, bundle: Bundle) -> None:
+    oci.running(bundle)
+    other = oci.bundle()
+    other.linux["cgroupsPath"] = bundle.linux["cgroupsPath"]
+    other.write()
+    said = oci.fails("create", "--bundle", other.path, "two")
+    assert "container's cgroup is not empty" in said
+    assert oci.state()["status"] == "running"
+
+
+@pytest.mark.lacks(crun="waits")
+def test_a_frozen_cgroup_is_refused_and_stays(oci: Oci, bundle: Bundle, path: str) -> None:
+    home = Path("/sys/fs/cgroup" if UNIFIED else "/sys/fs/cgroup/freezer") / path[1:]
+    home.mkdir(parents=True)
+    try:
+        (home / ("cgroup.freeze" if UNIFIED else "freezer.state")).write_text(
+            "1" if UNIFIED else "FROZEN"
+        )
+        bundle.write()
+        for name in ("one", "two"):
+            said = oci.fails("create", "--bundle", bundle.path, name)
+            assert "container's cgroup unexpectedly frozen" in said
+        found = Path("/sys/fs/cgroup").glob("*" + path)
+        assert UNIFIED or list(found) == [home]
+    finally:
+        home.rmdir()
+
+
+@pytest.mark.skipif(UNIFIED, reason="needs the memory controller of cgroup v1")
+def test_a_file_of_v2_for_a_controller_of_v1_is_refused(oci: Oci, bundle: Bundle) -> None:
+    bundle.linux["resources"] = {"unified": {"memory.min": "131072"}}
+    bundle.write()
+    said = oci.fails("create", "--bundle", bundle.path, "one")
+    assert "invalid configuration" in said
+
+
+@pytest.mark.lacks(crun="always names one")
+def test_spec_names_a_cgroup_namespace_on_v2_only(oci: Oci, tmp_path: Path) -> None:
+    oci("spec", "--bundle", tmp_path)
+    document = json.loads((tmp_path / "config.json").read_text())
+    assert ({"type": "cgroup"} in document["linux"]["namespaces"]) == UNIFIED
