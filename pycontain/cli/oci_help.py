@@ -53,7 +53,9 @@ def verb(name: str) -> str:
     """Return what `NAME --help` prints; raises UsageError for an unknown verb."""
     found = table.VERBS.get(name)
     if found is None:
-        raise UsageError(f"unknown command {name!r}", hint="pycontain-oci --help lists them")
+        raise UsageError(
+            f"No help topic for '{name}'", hint="pycontain-oci --help lists the commands"
+        )
     usage = f"pycontain-oci {name} [options] {found[1]}".rstrip()
     example = f"\nEXAMPLE:\n   pycontain-oci {found[5]}\n" if found[5] else ""
     return (

@@ -153,7 +153,7 @@ class Dialogue:
             listener.hand_over(fds[0], self.spec, self.options, pid)
         except (OSError, PycontainError) as error:
             raise KernelError(
-                "hand over the seccomp listener to",
+                "failed to connect with seccomp agent",
                 self.spec["linux"]["seccomp"].get("listenerPath", ""),
                 error if isinstance(error, OSError) else 0,
             ) from None

@@ -32,8 +32,14 @@ _PROGRAM_STEPS = ("execute", "find program")
 HINTS = {
     ("mount rootfs", errno.EINVAL): "dmesg tells more about overlay options",
     ("mount proc", errno.EPERM): "the host's /proc is covered in part; run with a visible one",
-    ("mount proc", errno.ELOOP): "/proc of the image is a symbolic link",
-    ("mount sysfs", errno.ELOOP): "/sys of the image is a symbolic link",
+    (
+        "mount proc",
+        errno.ELOOP,
+    ): "proc must be mounted on ordinary directory, /proc of the image is a symbolic link",
+    (
+        "mount sysfs",
+        errno.ELOOP,
+    ): "sysfs must be mounted on ordinary directory, /sys of the image is a symbolic link",
     ("mount tmpfs", errno.ELOOP): "the mount point is a symbolic link",
     ("make devices", errno.ELOOP): "/dev of the image is a symbolic link",
     (

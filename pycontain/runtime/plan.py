@@ -41,6 +41,9 @@ def init(spec: Spec, inputs: Inputs) -> Program:
     namespaces.loopback(draft, spaces)
     _file_systems(draft, spaces)
     devices.console(draft)
+    if "mount" in spaces:
+        # After the console: /dev may be one of them.
+        mounts.finish(draft)
     _hooks(draft)
     stub(draft)
     rootfs.enter(draft)
@@ -68,7 +71,6 @@ def _file_systems(draft: Draft, spaces: dict[str, str]) -> None:
     if draft.spec.get("linux", {}).get("sysctl"):
         _sysctls(draft)
     rootfs.protect(draft)
-    mounts.finish(draft)
 
 
 def _working_directory(draft: Draft) -> None:

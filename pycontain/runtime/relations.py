@@ -256,7 +256,12 @@ def seccomp(linux: Linux, spaces: dict[str, str] | None = None) -> None:
         if rule["action"] == "SCMP_ACT_NOTIFY":
             notify = True
             if "write" in rule["names"]:
-                raise RuleError("write cannot be SCMP_ACT_NOTIFY", "seccomp", "syscalls", index)
+                raise RuleError(
+                    "SCMP_ACT_NOTIFY cannot be used for the write syscall",
+                    "seccomp",
+                    "syscalls",
+                    index,
+                )
     if notify and not profile.get("listenerPath"):
         raise RuleError("is missing, SCMP_ACT_NOTIFY needs it", "seccomp", "listenerPath")
     if profile.get("listenerMetadata") and not profile.get("listenerPath"):

@@ -211,8 +211,8 @@ def document(state: State, now: str) -> Mapping[str, object]:
     found: dict[str, object] = {
         "ociVersion": state.version,
         "id": state.id,
-        "status": now,
         "pid": 0 if now == STOPPED else state.pid,
+        "status": now,
         "bundle": state.bundle,
     }
     if state.annotations:

@@ -29,7 +29,7 @@ def below(paths: dict[str, str], wanted: Sequence[str]) -> dict[str, str]:
         names = controllers.split(",") if colon else list(paths)
         for name in names:
             if name not in paths:
-                raise UsageError(f"--cgroup: unknown controller {name!r}")
+                raise UsageError(f"--cgroup: unknown controller {name}")
             found[name] = _joined(paths[name], path)
     return found
 
@@ -37,12 +37,13 @@ def below(paths: dict[str, str], wanted: Sequence[str]) -> dict[str, str]:
 def _joined(directory: str, path: str) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts or "\0" in path:
-        raise InvalidError(f"--cgroup: bad sub cgroup path {path!r}")
+        raise InvalidError(f"--cgroup: {path} is not a sub cgroup path")
     whole = "/".join([directory, *parts])
     try:
         posix.stat(whole)
     except OSError as error:
-        raise KernelError("--cgroup: adding pid to cgroup", whole, error) from None
+        file = f"{whole}/cgroup.procs"
+        raise KernelError("--cgroup: adding pid of the process to", file, error) from None
     return whole
 
 

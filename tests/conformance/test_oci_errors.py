@@ -163,3 +163,48 @@ def _refused(oci: Oci, bundle: Bundle) -> None:
     assert len(message.strip().splitlines()) == 1 or oci.name != "own", message
     oci.fails("state", "one")
     assert oci("list", "-q").out == ""
+
+
+@pytest.mark.parametrize("where", ["proc", "sys"])
+@pytest.mark.lacks(crun="other words")
+def test_a_link_in_place_of_a_kernel_file_system_is_refused(
+    oci: Oci, bundle: Bundle, where: str
+) -> None:
+    (bundle.rootfs / where).rmdir()
+    (bundle.rootfs / where).symlink_to("/elsewhere")
+    bundle.write()
+    said = oci.fails("run", "--bundle", bundle.path, "one")
+    assert "must be mounted on ordinary directory" in said
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("mkdir", "failed to connect with seccomp agent"),
+        ("write", "SCMP_ACT_NOTIFY cannot be used for the write syscall"),
+    ],
+)
+@pytest.mark.lacks(crun="other words")
+def test_a_seccomp_agent_that_cannot_serve(
+    oci: Oci, bundle: Bundle, tmp_path: Path, call: str, message: str
+) -> None:
+    bundle.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": str(tmp_path / "nobody"),
+        "syscalls": [{"names": [call], "action": "SCMP_ACT_NOTIFY"}],
+    }
+    bundle.write()
+    assert message in oci.fails("run", "--bundle", bundle.path, "one")
+
+
+@pytest.mark.lacks(crun="other words")
+def test_an_unknown_command_is_named(oci: Oci) -> None:
+    assert "No help topic for 'nonsense'" in oci.fails("nonsense", "-h")
+
+
+@pytest.mark.lacks(crun="other order")
+def test_list_is_in_the_order_of_runc(oci: Oci, bundle: Bundle) -> None:
+    oci.running(bundle)
+    (entry,) = json.loads(oci("list", "--format", "json").out)
+    known = ("ociVersion", "id", "pid", "status", "bundle", "rootfs", "created")
+    assert tuple(name for name in entry if name in known) == known

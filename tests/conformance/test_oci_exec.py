@@ -286,6 +286,18 @@ def test_a_cgroup_below_the_containers(oci: Oci, bundle: Bundle, tmp_path: Path)
     assert f"{path}/below" in done.out
 
 
-@pytest.mark.parametrize("entry", ["..", "../other", "pids:../other", "not-there", "whaaat:/"])
-def test_a_cgroup_elsewhere_is_refused(oci: Oci, one: str, entry: str) -> None:
-    oci.fails("exec", "--cgroup", entry, one, "true")
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("..", " .. is not a sub cgroup path"),
+        ("../other", "is not a sub cgroup path"),
+        ("pids:../other", "is not a sub cgroup path"),
+        ("not-there", "/not-there/cgroup.procs: no such file"),
+        ("whaaat:/", "unknown controller whaaat"),
+    ],
+)
+@pytest.mark.lacks(crun="other words")
+def test_a_cgroup_elsewhere_is_refused(oci: Oci, one: str, entry: str, message: str) -> None:
+    if Path("/sys/fs/cgroup/cgroup.controllers").exists() and ":" in entry:
+        message = ""
+    assert message in oci.fails("exec", "--cgroup", entry, one, "true")

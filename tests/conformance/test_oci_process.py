@@ -300,6 +300,21 @@ def test_a_terminal_in_the_foreground(oci: Oci, bundle: Bundle) -> None:
     assert words[3] == "1000:5"
 
 
+def test_a_terminal_on_a_read_only_dev(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
+    next(m for m in bundle.config["mounts"] if m["destination"] == "/dev")["options"].append("ro")
+    bundle.process["terminal"] = True
+    bundle.shell("echo $(tty) > /tmp/tty; touch /dev/new || echo read-only > /tmp/dev")
+    bundle.write()
+    path = str(tmp_path / "console")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen(1)
+        oci("run", "--detach", "--console-socket", path, "--bundle", bundle.path, "one")
+        oci.wait("one")
+    assert (bundle.rootfs / "tmp/dev").read_text() == "read-only\n"
+    assert (bundle.rootfs / "tmp/tty").read_text() != "not a tty\n"
+
+
 def test_a_terminal_without_console_socket_is_refused(oci: Oci, bundle: Bundle) -> None:
     bundle.process["terminal"] = True
     bundle.write()
