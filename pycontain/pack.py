@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     Row = tuple[str, str, int, int, str, Any]
 
 HOME = __file__.rpartition("/")[0]
-VERSION = (4, sys.implementation.cache_tag)
+VERSION = (5, sys.implementation.cache_tag)
 FETCH = "__pycontain_fetch__"
 """The builtin that stubs call."""
+MODULES = "__pycontain_modules__"
+"""The builtin by which a packed module reaches those before it: sys.modules."""
 MODULE, PACKAGE, EXTENSION = "module", "package", "extension"
 
 fetched: list[tuple[str, str]] = []
@@ -78,7 +80,9 @@ def load(key: str) -> bool:
     version, rows = found
     if version != VERSION or not _fresh(rows):
         return False
-    sys.modules["builtins"].__dict__[FETCH] = _fetch
+    builtins = sys.modules["builtins"].__dict__
+    builtins[FETCH] = _fetch
+    builtins[MODULES] = sys.modules
     try:
         for row in rows:
             _bring_in(row)

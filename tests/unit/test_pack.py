@@ -186,3 +186,29 @@ def test_a_stale_boot_file_is_left_alone(tmp_path: Path) -> None:
     first, second = python(TAKE.format(boot=str(boot), checkout=checkout)).splitlines()
     assert first == "False []"
     assert second == "True True"
+
+
+CHAIN = """
+import sys
+sys.path.insert(0, {checkout!r})
+from pycontain import pack, packing
+pack.path_of = packing.path_of = lambda key, kind="pack": {place!r} + "/" + key
+sys.path.insert(0, {place!r})
+import first, second
+packing.write("key", [(m.__name__, m.__file__, "module") for m in (first, second)], set())
+del sys.modules["first"], sys.modules["second"]
+sys.path.remove({place!r})
+assert pack.load("key")
+second = sys.modules["second"]
+assert second.first is not first and second.first.ONE is second.one
+print(second.one, second.two, second.posix.__name__)
+"""
+
+
+def test_modules_of_a_pack_import_from_those_before(tmp_path: Path) -> None:
+    (tmp_path / "first.py").write_text("ONE = [1]\nTWO = 2\n")
+    (tmp_path / "second.py").write_text(
+        "import first\nfrom first import ONE as one, TWO as two\nimport posix\n"
+    )
+    checkout = str(Path(__file__).resolve().parents[2])
+    assert python(CHAIN.format(checkout=checkout, place=str(tmp_path))) == "[1] 2 posix\n"
