@@ -49,11 +49,11 @@ class Inputs:
 
     __slots__ = (
         "bundle", "cgroup_fds", "cgroup_paths", "console", "exec_enters_time", "hooks",
-        "join_first", "join_flags", "join_pidfd", "join_root", "keyring", "last_capability",
-        "namespaces", "network", "no_pivot", "nodes", "park_dir", "park_name", "preserve_fds",
-        "private_parent", "root_tree", "rootfs", "rootfs_mounts", "rootless", "seccomp", "stdio",
-        "stdio_null", "stdio_owned", "stub", "stub_fd", "sync", "trees", "unified",
-        "user_namespace",
+        "join_first", "join_flags", "join_pidfd", "join_root", "kernel_mounts", "keyring",
+        "last_capability", "namespaces", "network", "no_pivot", "nodes", "park_dir", "park_name",
+        "preserve_fds", "private_parent", "root_tree", "rootfs", "rootfs_mounts", "rootless",
+        "seccomp", "stdio", "stdio_null", "stdio_owned", "stub", "stub_fd", "sync", "trees",
+        "unified", "user_namespace",
     )  # fmt: skip
 
     def __init__(self, rootfs: str = "", bundle: str = "") -> None:
@@ -71,6 +71,7 @@ class Inputs:
         self.hooks = False
         self.network = False
         self.no_pivot = False
+        self.kernel_mounts: list[str] = []
         self.keyring = True
         self.rootless = False
         self.user_namespace = False  # the child is in another user namespace than the parent

@@ -75,6 +75,10 @@ def for_init(spec: Spec, options: LaunchOptions, held: Gathered) -> Inputs:
     inputs.hooks = options.hooks is not None
     inputs.network = options.network is not None or bool(linux.get("netDevices"))
     inputs.no_pivot = options.no_pivot
+    if options.no_pivot:
+        from pycontain.runtime import hostmounts
+
+        inputs.kernel_mounts = hostmounts.kernel_mounts(inputs.rootfs)
     if options.park:
         directory, _, inputs.park_name = options.park.rpartition("/")
         flags = posix.O_PATH | posix.O_DIRECTORY

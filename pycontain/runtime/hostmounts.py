@@ -1,4 +1,7 @@
-"""The host's mount table, for the one question a plan has about it: which mount holds a path."""
+"""The host's mount table, for the two questions a plan has about it.
+
+Which mount holds a path, and where the kernel's own file systems are mounted.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,15 @@ from pycontain.errors import KernelError
 
 def mount_point(path: str) -> str:
     """Return the mount point of the mount that `path` lies on (proc_pid_mountinfo(5), field 5)."""
+    return holder(_table(), real_path(path))
+
+
+def kernel_mounts(rootfs: str) -> list[str]:
+    """Return where proc and sysfs are mounted outside `rootfs`, the later mounts first."""
+    return kernel_points(_table(), real_path(rootfs))
+
+
+def _table() -> bytes:
     fd = posix.open("/proc/self/mountinfo", posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         parts = []
@@ -16,7 +28,19 @@ def mount_point(path: str) -> str:
             parts.append(part)
     finally:
         posix.close(fd)
-    return holder(b"".join(parts), real_path(path))
+    return b"".join(parts)
+
+
+def kernel_points(mountinfo: bytes, rootfs: str) -> list[str]:
+    """Return the mount points of proc and sysfs that are not `rootfs` or below, last line first."""
+    found = []
+    for line in mountinfo.splitlines():
+        head, _, tail = line.partition(b" - ")
+        point = _unescape(head.split(b" ")[4])
+        inside = (point + "/").startswith(rootfs.rstrip("/") + "/")
+        if tail.split(b" ")[0] in (b"proc", b"sysfs") and not inside:
+            found.append(point)
+    return found[::-1]
 
 
 def real_path(path: str) -> str:

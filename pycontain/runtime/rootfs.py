@@ -111,6 +111,7 @@ def enter(draft: Draft) -> None:
     program.call("fchdir", draft.root, target=draft.inputs.rootfs)
     if draft.inputs.no_pivot:
         # For a root on the initial ramfs, which cannot be pivoted away from.
+        _hide_kernel_mounts(draft)
         program.call("mount", ".", "/", None, c.MS_MOVE, None, target="/")
         program.call("chroot", ".", target="/")
         program.call("chdir", "/", target="/")
@@ -120,6 +121,24 @@ def enter(draft: Draft) -> None:
         program.call("umount2", ".", c.MNT_DETACH, target="old root")
         program.call("chdir", "/", target="/")
     _finish(draft)
+
+
+def _hide_kernel_mounts(draft: Draft) -> None:
+    """Write: take away the old root's proc and sysfs, for the move leaves it where it is.
+
+    As long as one is whole the kernel lets a user namespace of the container mount its own, without
+    the masked and read-only paths (mount_too_revealing in fs/namespace.c).
+    """
+    program = draft.program
+    for path in draft.inputs.kernel_mounts:
+        gone = program.label()
+        # EINVAL: locked, since this mount namespace belongs to a user namespace of its own.
+        program.call(
+            "umount2", path, c.MNT_DETACH,
+            ok=(errno.EINVAL, errno.EPERM), on_success=gone, target=path,
+        )  # fmt: skip
+        program.call("mount", "tmpfs", path, "tmpfs", 0, None, target=path)
+        program.place(gone)
 
 
 def _spaces(draft: Draft) -> set[str]:

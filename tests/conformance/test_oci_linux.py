@@ -398,6 +398,16 @@ def test_no_pivot_works_too(oci: Oci, bundle: Bundle) -> None:
     assert oci("run", "--no-pivot", "--bundle", bundle.path, "one").out == "inside\n"
 
 
+def test_no_pivot_leaves_no_whole_proc_behind(oci: Oci, bundle: Bundle) -> None:
+    for kind in ("bounding", "permitted", "effective"):
+        bundle.process["capabilities"][kind] = ["CAP_SETFCAP"]
+    bundle.linux["readonlyPaths"] = bundle.linux["maskedPaths"] = ["/proc/sys", "/proc/scsi"]
+    bundle.command("unshare", "-mrpf", "mount", "-t", "proc", "none", "/proc")
+    bundle.write()
+    said = oci.fails("run", "--no-pivot", "--bundle", bundle.path, "one")
+    assert "permission denied" in said
+
+
 def test_host_mounts_are_not_seen(oci: Oci, bundle: Bundle) -> None:
     bundle.command("cat", "/proc/self/mountinfo")
     places = {line.split()[4] for line in oci.output(bundle).splitlines()}
