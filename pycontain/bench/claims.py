@@ -101,18 +101,21 @@ class Bench:
 def run_claims(data_root: str, *, lang: str = "en", runs: int = 10, out: str = "") -> str:
     """Make every experiment (again only what is missing) and return the answers as text."""
     from pycontain.bench import claims_text
+    from pycontain.bench.compare import Interruptible
     from pycontain.bench.experiments import EXPERIMENTS
 
-    directory = Path(out or RESULTS)
-    with ExitStack() as undo:
-        bench = _prepare(data_root, directory, runs, undo)
+    results = Results(Path(out or RESULTS))
+    with Interruptible(results) as measuring, ExitStack() as undo:
+        bench = _prepare(data_root, results, runs, undo)
         _measure(bench)
         findings = [experiment(bench) for experiment in EXPERIMENTS]
-    _save(directory, findings)
+    if measuring.status:
+        raise KeyboardInterrupt
+    _save(results.directory, findings)
     return claims_text.render(findings, bench.results.meta, lang)
 
 
-def _prepare(data_root: str, directory: Path, runs: int, undo: ExitStack) -> Bench:
+def _prepare(data_root: str, results: Results, runs: int, undo: ExitStack) -> Bench:
     from pycontain.bench.compare import metadata
 
     image = suite_image()
@@ -122,7 +125,6 @@ def _prepare(data_root: str, directory: Path, runs: int, undo: ExitStack) -> Ben
     absent |= runner.prepare(usable, image, place, undo)
     ready = [arm for arm in usable if arm.name not in absent]
     plan = runner.Plan(runs=runs, guest_runs=3)
-    results = Results(directory)
     results.open(metadata(image, chosen_workloads(), ready, absent, plan))
     return Bench(
         data_root=data_root,

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pycontain.bench import report, runner
 from pycontain.bench.backends import arms, choose
@@ -28,6 +28,7 @@ from pycontain.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import TracebackType
 
     from pycontain.bench.backend import Backend
     from pycontain.bench.image import BenchImage
@@ -102,7 +103,7 @@ def _measure(
 ) -> int:
     chosen = choose(arms(data_root), arms_asked)
     results = Results(Path(out))
-    with ExitStack() as undo:
+    with Interruptible(results) as measuring, ExitStack() as undo:
         place = undo.enter_context(Place())
         usable, absent = runner.usable(chosen)
         absent |= runner.prepare(usable, image, place, undo)
@@ -110,24 +111,34 @@ def _measure(
         if not ready or ready[0].name != "native":
             raise UnsupportedError(f"no base to compare with: native {absent.get('native', '')}")
         results.open(metadata(image, workloads, ready, absent, plan))
-        status = _run(ready, workloads, plan, results)
-    publish(results)
-    return status
-
-
-def _run(
-    arms: Sequence[Backend], workloads: Sequence[Workload], plan: runner.Plan, results: Results
-) -> int:
-    try:
         with Progress() as progress:
-            runner.run_all(arms, workloads, plan, results, progress)
-    except KeyboardInterrupt:
-        print(
-            f"interrupted: {len(results.samples)} samples kept; the same command goes on",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
-    return 0
+            runner.run_all(ready, workloads, plan, results, progress)
+    publish(results)
+    return measuring.status
+
+
+class Interruptible:
+    """Takes Ctrl-C as the end of measuring: what was undone stays undone, what was kept is kept."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self.status = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, KeyboardInterrupt):
+            return False
+        self.status = INTERRUPTED
+        kept = len(self._results.samples)
+        print(f"interrupted: {kept} samples kept; the same command goes on", file=sys.stderr)
+        return True
 
 
 def metadata(

@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 SETTLE_S = 0.2
 LEVELS = (1, 4)
-REPEATS = 3
+REPEATS = 4
 RAMP = (1, 2, 4, 8, 16)
 GUEST_MOST = 4
 
 
 def run(data_root: str, image: BenchImage, arms_asked: str, out: str, *, ramp: bool) -> int:
     """Measure every arm at every level, write the reports, print the table."""
-    from pycontain.bench.compare import metadata, publish
+    from pycontain.bench.compare import Interruptible, metadata, publish
 
     levels, repeats = (RAMP, 1) if ramp else (LEVELS, REPEATS)
     workloads = [_level(count) for count in levels]
     chosen = choose(arms(data_root), arms_asked)
     results = Results(Path(out))
-    with ExitStack() as undo:
+    with Interruptible(results) as measuring, ExitStack() as undo:
         place = undo.enter_context(Place())
         usable, absent = runner.usable(chosen)
         absent |= runner.prepare(usable, image, place, undo)
@@ -52,7 +52,7 @@ def run(data_root: str, image: BenchImage, arms_asked: str, out: str, *, ramp: b
         for workload, count in zip(workloads, levels, strict=True):
             _measure_level(ready * repeats, workload, count, place, results)
     publish(results)
-    return 0
+    return measuring.status
 
 
 def _level(count: int) -> Workload:

@@ -49,16 +49,20 @@ def _below(pids: list[int], children: dict[int, list[int]]) -> list[int]:
     return found
 
 
-def arm_processes(words: tuple[str, ...], proc: Path = PROC) -> list[int]:
+def arm_processes(
+    words: tuple[str, ...], proc: Path = PROC, only: frozenset[str] = frozenset()
+) -> list[int]:
     """Return the processes of an arm.
 
     They are those with one of `words` in their command line or environment, everything below
-    them, and what watches a container from above. The harness's own are left out.
+    them, and what watches a container from above. The harness's own are left out. `only` names
+    the programs that count as marked; any does where it is empty.
     """
     marked = [
         int(entry.name)
         for entry in proc.iterdir()
         if entry.name.isdecimal() and _mentions(entry, words) and int(entry.name) != os.getpid()
+        if not only or _name(entry) in only
     ]
     watchers = [
         parent
@@ -85,6 +89,14 @@ def _name(entry: Path) -> str:
         return (entry / "comm").read_text().strip()
     except OSError:
         return ""
+
+
+def runs(pid: int, proc: Path = PROC) -> bool:
+    """Return whether a process is there and not a zombie."""
+    try:
+        return (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return False
 
 
 def available_bytes(meminfo: Path = PROC / "meminfo") -> int:

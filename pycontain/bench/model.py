@@ -58,8 +58,9 @@ class Workload:
     """What every arm runs. `group` is the suite it belongs to.
 
     `metric` is the figure arms are compared by (less is better). `same_output` is False for a
-    program that prints its own timings: then only exit statuses are compared. `class_tags` tell
-    the simulator what kind of work it is (vm.sim.trace.CLASS_TAGS).
+    program that prints its own timings: then only exit statuses are compared. `durable` says that
+    what it writes to /tmp must reach a disk. `class_tags` tell the simulator what kind of work it
+    is (vm.sim.trace.CLASS_TAGS).
     """
 
     name: str
@@ -72,6 +73,7 @@ class Workload:
     limits: Limits = Limits()
     metric: str = "wall"
     same_output: bool = True
+    durable: bool = False
     class_tags: tuple[str, ...] = ()
     timeout_s: float = 120.0
     text: str = ""

@@ -1,23 +1,24 @@
 """Writable roots for the arms that bring none: a copy for native, an overlay for the runtimes.
 
-Owns a scratch directory and every mount in it; closing undoes both, in reverse. The mounts are made
-by mount(8), one process each, outside of any measured time.
+Owns a scratch directory and every mount in it; closing undoes both. What a comparison that was
+killed left behind goes when the next one begins (`sweep`). The mounts are made by mount(8), one
+process each, outside of any measured time.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import subprocess
 import tempfile
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from pycontain.bench import sweep
 from pycontain.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
 DEVICES = (("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9))
@@ -27,12 +28,14 @@ class Place:
     """A scratch directory. Use as a context manager."""
 
     def __init__(self, parent: str = "") -> None:
-        self._parent = parent or None
+        self._parent = parent or tempfile.gettempdir()
         self._undo = ExitStack()
 
     def __enter__(self) -> Self:
-        self.path = Path(tempfile.mkdtemp(prefix="pycontain-bench-", dir=self._parent))
-        self._undo.callback(self._remove)
+        sweep.sweep(self._parent)
+        self.path, descriptor = sweep.scratch(self._parent)
+        self._undo.callback(os.close, descriptor)
+        self._undo.callback(sweep.remove, self.path)
         return self
 
     def __exit__(
@@ -42,11 +45,6 @@ class Place:
         trace: TracebackType | None,
     ) -> None:
         self._undo.close()
-
-    def _remove(self) -> None:
-        # Where an unmount failed, nothing below is deleted: it is not ours to delete.
-        if not any(os.path.ismount(path) for path in self.path.rglob("*") if path.is_dir()):
-            shutil.rmtree(self.path, ignore_errors=True)
 
     def below(self, name: str) -> Place:
         """Return a place in a new directory of this one; it goes when this one does."""
@@ -93,7 +91,6 @@ class Place:
 
     def _mount(self, source: str, target: Path, kind: str, options: str) -> None:
         _run(["mount", "-t", kind, "-o", options, source, str(target)])
-        self._undo.callback(_run, ["umount", "-l", str(target)])
 
 
 def _make_targets(directory: Path) -> None:

@@ -26,7 +26,7 @@ OPERATIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
         "fdatasync",
         "io",
-        "write of 4 KiB and fdatasync (pycontain's and podman's --rm do not sync)",
+        "write of 4 KiB and fdatasync",
         ("file", "idle"),
     ),
     ("tcp", "net", "round trip of 1 byte over loopback", ("network", "switch")),
@@ -34,6 +34,8 @@ OPERATIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("server", "net", "request to a server with 8 clients", ("network", "switch")),
 )
 """Operation, group, what it is, class tags."""
+
+DURABLE = ("fdatasync", "fio")
 
 MACRO: tuple[tuple[str, str, tuple[str, ...], str, tuple[str, ...]], ...] = (
     (
@@ -78,7 +80,15 @@ def workloads(group: str) -> list[Workload]:
 def macro_workloads(group: str) -> list[Workload]:
     """Return the macro workloads of a group whose program is installed on this host."""
     return [
-        Workload(name=name, group=of, argv=argv, same_output=False, class_tags=tags, text=text)
+        Workload(
+            name=name,
+            group=of,
+            argv=argv,
+            same_output=False,
+            durable=name in DURABLE,
+            class_tags=tags,
+            text=text,
+        )
         for name, of, argv, text, tags in MACRO
         if group in (of, "all") and shutil.which(name)
     ]
@@ -98,7 +108,13 @@ def startup() -> Workload:
 
 def _operation(name: str, group: str, text: str, tags: tuple[str, ...]) -> Workload:
     return Workload(
-        name=name, group=group, argv=(PROGRAM, name), metric=name, class_tags=tags, text=text
+        name=name,
+        group=group,
+        argv=(PROGRAM, name),
+        metric=name,
+        durable=name in DURABLE,
+        class_tags=tags,
+        text=text,
     )
 
 

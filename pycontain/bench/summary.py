@@ -3,7 +3,8 @@
 Owns what a reader may conclude. A row carries its kind; a verdict is given only to measured rows
 against native, with the A/A arm as the noise floor. Emulated and simulated rows show their ratio
 and no verdict: they are not measurements of a VM on hardware. A row whose exit status or output
-differs from native's is not compared at all.
+differs from native's is not compared at all. A simulated figure was made from a native run of its
+own; it is moved to the native median of this comparison, so that the figures of one table agree.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 NATIVE, NATIVE_AGAIN = "native", "native-again"
 OTHER_OUTPUT = "other output"
+ENOUGH = 4
+"""Runs below which nothing is called different: of three against three, one order in twenty is
+extreme by chance."""
+MORE_WORDS = {"slower": "more", "faster": "less"}
+"""What a verdict is called where the figure is a size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +92,9 @@ def _section(workload: dict[str, Any], samples: list[Sample]) -> Section:
         metric=metric,
         floor=floor,
         rows=tuple(rows),
-        stages={row.arm: _stages([one for one in counted if one.arm == row.arm]) for row in rows},
+        stages={
+            row.arm: _stages([one for one in counted if one.arm == row.arm], base) for row in rows
+        },
     )
 
 
@@ -127,7 +135,10 @@ def _row(
     ratio = stats.ratio_of_medians(compared, base) if kind is not Kind.SIMULATED else None
     interval = _interval(figures)
     if kind is Kind.SIMULATED and interval and base:
-        middle = _traced(good, metric) or stats.summarise(base).median
+        shift, factor = _moved(good[0], metric, base)
+        values = [value * factor + shift for value in values]
+        interval = interval[0] * factor + shift, interval[1] * factor + shift
+        middle = stats.summarise(base).median
         ratio = Ratio(value=values[0] / middle, low=interval[0] / middle, high=interval[1] / middle)
     return Row(
         workload=workload["name"],
@@ -138,7 +149,7 @@ def _row(
         summary=stats.summarise(values) if values else None,
         interval=interval,
         ratio=ratio,
-        verdict=_verdict(arm, kind, ratio, floor, same, bool(values)),
+        verdict=_verdict(arm, kind, ratio, floor, same, (len(values), len(base)), metric),
         same_output=same,
         contended=sum(one.contended for one in samples),
         retries=sum(one.retries for one in samples),
@@ -147,9 +158,19 @@ def _row(
     )
 
 
-def _traced(samples: list[Sample], metric: str) -> float:
-    """Return the native run a simulated sample was made from; its ratio is over that one."""
-    return next((value for one in samples if (value := one.value(TRACED + metric))), 0.0)
+def _moved(sample: Sample, metric: str, base: list[float]) -> tuple[float, float]:
+    """Return what moves a simulated figure to this comparison's native median: shift and factor.
+
+    A figure of the workload's own stretches as a whole; of the elapsed time only the command's part
+    does, for the start-up does not depend on it.
+    """
+    traced = sample.value(TRACED + metric)
+    if not traced:
+        return 0.0, 1.0
+    factor = stats.summarise(base).median / traced
+    if metric == "wall":
+        return (sample.value("command") or 0.0) * (factor - 1), 1.0
+    return 0.0, factor
 
 
 def _interval(figures: list[Metric]) -> tuple[float, float] | None:
@@ -159,9 +180,15 @@ def _interval(figures: list[Metric]) -> tuple[float, float] | None:
 
 
 def _verdict(
-    arm: str, kind: Kind, ratio: Ratio | None, floor: float, same: bool | None, ran: bool
+    arm: str,
+    kind: Kind,
+    ratio: Ratio | None,
+    floor: float,
+    same: bool | None,
+    runs: tuple[int, int],
+    metric: str,
 ) -> str:
-    if not ran:
+    if not runs[0]:
         return "failed"
     if same is False:
         return OTHER_OUTPUT
@@ -169,10 +196,15 @@ def _verdict(
         return kind.value
     if arm == NATIVE:
         return "base"
-    return "noise floor" if arm == NATIVE_AGAIN else stats.verdict(ratio, floor)
+    if arm == NATIVE_AGAIN:
+        return "noise floor"
+    if ratio is not None and min(runs) < ENOUGH:
+        return "too few runs"
+    found = stats.verdict(ratio, floor)
+    return MORE_WORDS.get(found, found) if metric == "pss" else found
 
 
-def _stages(samples: list[Sample]) -> dict[str, float]:
+def _stages(samples: list[Sample], base: list[float]) -> dict[str, float]:
     """Return the median of each stage a guest or a model reports, else of the start as a whole."""
     names = list(dict.fromkeys(name for one in samples for name in one.metrics))
     wanted = [name for name in names if name.startswith("stage_")] or [
@@ -180,9 +212,12 @@ def _stages(samples: list[Sample]) -> dict[str, float]:
     ]
     if samples and samples[0].kind is Kind.SIMULATED and "command" in names:
         wanted.append("command")
-    return {
+    found = {
         ("workload" if name == "command" else name.removeprefix("stage_")): stats.summarise(
             [value for one in samples if (value := one.value(name)) is not None]
         ).median
         for name in wanted
     }
+    if "workload" in found and base:
+        found["workload"] += _moved(samples[0], "wall", base)[0]
+    return found

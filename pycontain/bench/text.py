@@ -50,7 +50,15 @@ def cells(row: Row) -> tuple[str, ...]:
     if row.kind is Kind.SIMULATED and row.interval is not None:
         low, high = (figure(value, row.unit, digits) for value in row.interval)
         middle = figure(row.summary.median, row.unit, digits)
-        return (row.arm, name, "model", low, middle, high, ratio_text(row), "5-95 % of the model")
+        bounds = f"5 % {low}", middle, f"95 % {high}"
+        return (
+            row.arm,
+            name,
+            "model",
+            *bounds,
+            ratio_text(row),
+            "no verdict: the model's interval",
+        )
     summary = row.summary
     mark = "≤" if summary.p99_is_maximum else ""
     return (
@@ -105,7 +113,7 @@ METRICS = {
 def floor_text(section: Section) -> str:
     """Return the noise floor in words."""
     if section.floor == float("inf"):
-        return "no A/A arm: nothing is called faster or slower"
+        return "no noise floor (native-again, twice at least): nothing is called faster or slower"
     return f"noise floor ±{section.floor * 100:.1f} % (native against itself)"
 
 

@@ -10,6 +10,7 @@
  *
  *     host  -> guest   u32 little-endian length, then that many bytes of NUL-terminated "key=value":
  *                      root=TYPE  (absent: the initramfs; else /dev/vda of TYPE under an overlay)
+ *                      tmp=DEVICE  (absent: /tmp is part of the root; else an ext4 disk)
  *                      arg= env= (repeated, in order)  cwd=  uid=  gid=  group= (repeated)
  *                      hostname=  stdin=1
  *     guest -> host    lines:  mark NAME GUEST_NANOSECONDS
@@ -285,7 +286,7 @@ static ulong receive_message(void)
 }
 
 struct command {
-    const char *root, *cwd, *hostname, *path;
+    const char *root, *tmp, *cwd, *hostname, *path;
     char *argv[MAX_WORDS + 1], *envp[MAX_WORDS + 1];
     unsigned int uid, gid, groups[64];
     int argc, envc, group_count, has_stdin;
@@ -305,6 +306,8 @@ static void take(char *field)
         command.groups[command.group_count++] = (unsigned)number(value);
     else if ((value = after(field, "root=")))
         command.root = value;
+    else if ((value = after(field, "tmp=")))
+        command.tmp = value;
     else if ((value = after(field, "cwd=")))
         command.cwd = value;
     else if ((value = after(field, "hostname=")))
@@ -339,17 +342,23 @@ static void must_mount(const char *src, const char *dir, const char *type, ulong
 }
 
 /* A block device appears asynchronously as well. */
-static void mount_block_root(void)
+static void mount_disk(const char *device, const char *dir, const char *type, ulong flags, const char *step)
 {
     long error = -ENOENT;
-    sys_mkdir(DIR "/lower", 0755);
+    sys_mkdir(dir, 0755);
     for (int waited = 0; error == -ENOENT && waited < PORT_WAIT_MS; waited++) {
-        error = sys_mount("/dev/vda", DIR "/lower", command.root, MS_RDONLY, "");
+        error = sys_mount(device, dir, type, flags, "");
         if (error == -ENOENT)
             sleep_ms(1);
     }
     if (error < 0)
-        fail("mount-root", error);
+        fail(step, error);
+}
+
+static void mount_block_root(void)
+{
+    long error;
+    mount_disk("/dev/vda", DIR "/lower", command.root, MS_RDONLY, "mount-root");
     must_mount("tmpfs", DIR "/rw", "tmpfs", 0, "mode=0755");
     sys_mkdir(DIR "/rw/upper", 0755);
     sys_mkdir(DIR "/rw/work", 0755);
@@ -507,6 +516,8 @@ void start_c(void)
     if (command.root)
         mount_block_root();
     mount_system();
+    if (command.tmp)
+        mount_disk(command.tmp, "/tmp", "ext4", MS_NOSUID | MS_NODEV, "mount-tmp");
     bring_up_loopback();
     if (command.hostname)
         CALL(sethostname, command.hostname, length(command.hostname), 0, 0, 0);

@@ -57,6 +57,7 @@ class Engine:
 
     def prepare(self, image: BenchImage, place: Place) -> None:
         self._image = image
+        self._volume = volume(place, self.name)
         self._base = self.begin(place)
         tag = "localhost/pycontain-bench:latest"
         tar = ["tar", "-C", str(image.rootfs), "--numeric-owner", "-c", "."]
@@ -71,6 +72,7 @@ class Engine:
         return [
             *(*self._base, "run", "--rm", "--network=none", "--log-driver=none"),
             *(*self.run_options(), *limit_options(workload.limits)),
+            *volume_options(self._volume, workload),
             *("--user", f"{workload.uid}:{workload.gid}", "--workdir", workload.cwd),
             *("--entrypoint", workload.argv[0]),
             *(word for key, value in env.items() for word in ("--env", f"{key}={value}")),
@@ -202,6 +204,22 @@ def limit_options(limits: Limits) -> list[str]:
     return [
         word for flag, value in values.items() if value is not None for word in (flag, str(value))
     ]
+
+
+def volume(place: Place, name: str) -> Path:
+    """Return a directory of the host for what an arm's workload must get onto a disk."""
+    path = place.directory(f"{name}-volume")
+    path.chmod(0o1777)
+    return path
+
+
+def volume_options(path: Path, workload: Workload) -> list[str]:
+    """Return the options that put `path` at /tmp of a durable workload.
+
+    `run --rm` keeps a container's own files on a volatile overlay, which never syncs; data that
+    must last is kept in a volume there as anywhere.
+    """
+    return ["--volume", f"{path}:/tmp"] if workload.durable else []
 
 
 def _run(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pycontain.bench.backend import Outcome, environment, outcome_of
-from pycontain.bench.backends.engines import limit_options
+from pycontain.bench.backends.engines import limit_options, volume, volume_options
 from pycontain.bench.hold import held
 from pycontain.bench.launch import Setting, launch
 from pycontain.bench.model import Kind, Workload
@@ -39,6 +39,7 @@ class Pycontain:
 
     def prepare(self, image: BenchImage, place: Place) -> None:
         self._image = image
+        self._volume = volume(place, self.name)
         self._roots = ["--root", self._data_root]
         self._name = image.name
         if not image.stored:
@@ -73,6 +74,7 @@ class Pycontain:
         ]
         return [
             *(*self.base, "run", "--rm", *limit_options(workload.limits)),
+            *volume_options(self._volume, workload),
             *("--user", f"{workload.uid}:{workload.gid}", "--workdir", workload.cwd),
             *("--entrypoint", workload.argv[0], *env, self._name, *workload.argv[1:]),
         ]

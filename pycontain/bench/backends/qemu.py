@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pycontain.bench.backend import FIRST_INSTRUCTION, Outcome, environment, split_figures
@@ -16,8 +17,8 @@ from pycontain.bench.memory import pss_bytes
 from pycontain.bench.model import Kind, Metric, Workload
 from pycontain.errors import PycontainError
 from pycontain.vm.qemu import accel, boot
-from pycontain.vm.qemu.command import Channels, MachineConfig, qemu_argv
-from pycontain.vm.qemu.guest import GuestCommand
+from pycontain.vm.qemu.command import Channels, MachineConfig, qemu_argv, tmp_device
+from pycontain.vm.qemu.guest import GuestCommand, write_empty_disk
 from pycontain.vm.qemu.machine import GuestRun, Machine, run_guest
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pycontain.bench.place import Place
 
 DEFAULT_MEMORY_BYTES = 256 << 20
+DISK_BYTES = 64 << 20
 STAGES = ("vmm", "firmware", "init", "ports", "command", "exited", "gone")
 
 
@@ -57,15 +59,33 @@ class Qemu:
 
     def prepare(self, image: BenchImage, place: Place) -> None:
         self._image = image
+        self._disk = place.directory(f"{self.name}-disk") / "tmp.ext4"
         self._files = boot.prepare(image.rootfs, image.digest, self._machine)
+        self._disk_files = self._files
 
     def _config(self, workload: Workload) -> MachineConfig:
         limits = workload.limits
-        return self._files.config(
+        return self._files_for(workload).config(
             accelerator=self._accel,
             memory_bytes=limits.memory_bytes or DEFAULT_MEMORY_BYTES,
             vcpus=max(1, math.ceil(limits.cpus or 1)),
+            tmp_image=self._disk if workload.durable else None,
         )
+
+    def _files_for(self, workload: Workload) -> boot.GuestFiles:
+        """Return what the guest boots from: for a disk it needs a driver more."""
+        if workload.durable and self._disk_files is self._files:
+            image = self._image
+            self._disk_files = boot.prepare(
+                image.rootfs, image.digest, self._machine, tmp_disk=True
+            )
+        return self._disk_files if workload.durable else self._files
+
+    def _command(self, config: MachineConfig, workload: Workload) -> GuestCommand:
+        """Return the guest's command; a durable one gets an empty disk at /tmp."""
+        if workload.durable:
+            write_empty_disk(self._disk, DISK_BYTES)
+        return replace(_command(self._image, workload), tmp_disk=tmp_device(config))
 
     def command_line(self, workload: Workload) -> list[str]:
         return qemu_argv(self._config(workload), Channels(console=3, qmp=4, ports=(5, 6, 7, 8)))
@@ -78,9 +98,10 @@ class Qemu:
             if name == "exited":
                 memory.append(pss_bytes([pid]))
 
+        config = self._config(workload)
         result = run_guest(
-            self._config(workload),
-            _command(self._image, workload),
+            config,
+            self._command(config, workload),
             root_type=self._files.root_type,
             stdout=out.extend,
             stderr=err.extend,
@@ -104,10 +125,11 @@ class Qemu:
         def ready(data: bytes) -> None:
             raise _ReadyError
 
-        with Machine(self._config(workload)) as machine:
+        config = self._config(workload)
+        with Machine(config) as machine:
             try:
                 machine.run(
-                    _command(self._image, workload),
+                    self._command(config, workload),
                     root_type=self._files.root_type,
                     stdout=ready,
                     stderr=lambda data: None,

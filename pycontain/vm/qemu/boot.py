@@ -38,13 +38,20 @@ class GuestFiles:
     root_type: str
 
     def config(
-        self, *, accelerator: str, memory_bytes: int, vcpus: int = 1, verbose: bool = False
+        self,
+        *,
+        accelerator: str,
+        memory_bytes: int,
+        vcpus: int = 1,
+        verbose: bool = False,
+        tmp_image: Path | None = None,
     ) -> MachineConfig:
         """Return the machine for these files."""
         return MachineConfig(
             kernel=self.kernel.image,
             initramfs=self.initramfs,
             block_image=self.block_image,
+            tmp_image=tmp_image,
             accel=accelerator,
             machine=self.machine,
             memory_bytes=memory_bytes,
@@ -55,8 +62,13 @@ class GuestFiles:
         )
 
 
-def prepare(rootfs: Path, digest: str, machine: str, *, kernel: str = "") -> GuestFiles:
-    """Return the files for a guest with `rootfs` (of content `digest`) as its root."""
+def prepare(
+    rootfs: Path, digest: str, machine: str, *, kernel: str = "", tmp_disk: bool = False
+) -> GuestFiles:
+    """Return the files for a guest with `rootfs` (of content `digest`) as its root.
+
+    `tmp_disk` lets it take a disk for /tmp besides.
+    """
     found = find_kernel(kernel)
     size = tree_bytes(rootfs)
     kind = block_type() if size > INITRAMFS_MAX_BYTES else ""
@@ -65,7 +77,13 @@ def prepare(rootfs: Path, digest: str, machine: str, *, kernel: str = "") -> Gue
     image = place / f"{digest}.{kind}" if kind else None
     if image is not None and not image.exists():
         write_block_image(image, rootfs, kind, size)
-    probe = MachineConfig(kernel=found.image, initramfs=place, machine=machine, block_image=image)
+    probe = MachineConfig(
+        kernel=found.image,
+        initramfs=place,
+        machine=machine,
+        block_image=image,
+        tmp_image=place if tmp_disk else None,
+    )
     modules = required_modules(probe, kind)
     initramfs = place / f"{_key(found, modules, digest if image is None else '')}.cpio"
     if not initramfs.exists():

@@ -30,6 +30,7 @@ PORTS = ("control", "stdout", "stderr", "stdin")
 class MachineConfig:
     """One guest. `block_image` is a file system image for /dev/vda, `block_type` its type.
 
+    `tmp_image` is a writable ext4 image, the disk after it (or the first), for /tmp.
     `tsc_khz` is only read for a microvm under TCG. `verbose` makes the kernel print every line,
     which costs boot time: one exit for each character.
     """
@@ -42,6 +43,7 @@ class MachineConfig:
     vcpus: int = 1
     cpu: str = ""
     block_image: Path | None = None
+    tmp_image: Path | None = None
     tsc_khz: int = 0
     verbose: bool = False
     qemu: str = "qemu-system-x86_64"
@@ -132,7 +134,16 @@ def required_modules(config: MachineConfig, block_type: str = "") -> list[str]:
     ]
     if config.block_image is not None:
         modules += ["virtio_blk", block_type, "overlay"]
-    return modules
+    if config.tmp_image is not None:
+        modules += ["virtio_blk", "ext4"]
+    return list(dict.fromkeys(modules))
+
+
+def tmp_device(config: MachineConfig) -> str:
+    """Return the guest's name of the disk for /tmp, "" where there is none."""
+    if config.tmp_image is None:
+        return ""
+    return "/dev/vdb" if config.block_image is not None else "/dev/vda"
 
 
 def _bus(config: MachineConfig, device: str) -> str:
@@ -154,9 +165,13 @@ def _socket(name: str, fd: int) -> list[str]:
 
 
 def _block_arguments(config: MachineConfig) -> list[str]:
-    if config.block_image is None:
-        return []
-    # A comma in a file name is doubled in QEMU's option syntax.
-    path = str(config.block_image).replace(",", ",,")
-    drive = f"if=none,id=root,format=raw,readonly=on,file={path}"
-    return ["-drive", drive, "-device", f"{_bus(config, 'virtio-blk')},drive=root"]
+    argv = []
+    disks = (("root", config.block_image, "readonly=on"), ("tmp", config.tmp_image, "readonly=off"))
+    for name, image, access in disks:
+        if image is not None:
+            # A comma in a file name is doubled in QEMU's option syntax. The default cache hands
+            # the guest's flushes on to the host's file.
+            path = str(image).replace(",", ",,")
+            argv += ["-drive", f"if=none,id={name},format=raw,{access},file={path}"]
+            argv += ["-device", f"{_bus(config, 'virtio-blk')},drive={name}"]
+    return argv

@@ -42,6 +42,8 @@ class GuestCommand:
     groups: tuple[int, ...] = ()
     hostname: str = "guest"
     stdin: bool = False
+    tmp_disk: str = ""
+    """Device of an ext4 disk for /tmp; the root's own directory where empty."""
 
     def message(self, root_type: str = "") -> bytes:
         """Return the frame for the control port; InvalidError when the guest could not take it."""
@@ -61,6 +63,7 @@ class GuestCommand:
 
 def _fields(command: GuestCommand, root_type: str) -> list[str]:
     fields = [f"root={root_type}"] if root_type else []
+    fields += [f"tmp={command.tmp_disk}"] if command.tmp_disk else []
     fields += [f"arg={word}" for word in command.argv]
     fields += [f"env={word}" for word in command.env]
     fields += [f"group={gid}" for gid in command.groups]
@@ -137,6 +140,21 @@ def write_block_image(target: Path, rootfs: Path, kind: str, content_bytes: int)
         unfinished.rename(target)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_empty_disk(target: Path, size_bytes: int) -> None:
+    """Write an empty ext4 disk, anew each time: what a run left in it is gone."""
+    program = _program("mkfs.ext4")
+    if program is None:
+        raise UnsupportedError("no mkfs.ext4", hint="install e2fsprogs")
+    target.unlink(missing_ok=True)
+    argv = [program, "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,root_owner=0:0"]
+    argv += [str(target), f"{size_bytes >> 10}k"]
+    done = subprocess.run(
+        argv, check=False, capture_output=True, text=True, timeout=IMAGE_TIMEOUT_S
+    )
+    if done.returncode != 0:
+        raise UnsupportedError(f"make a disk: {_last_line(done.stderr)}")
 
 
 def _last_line(text: str) -> str:

@@ -93,3 +93,39 @@ def test_native_comes_first_and_kinds_stay_together():
     samples = BASE + several("qemu", 0.001, kind=Kind.EMULATED) + several("bwrap", 0.005)
     (section,) = sections(META, samples)
     assert [row.arm for row in section.rows] == ["native", "native-again", "bwrap", "qemu"]
+
+
+def test_three_runs_show_nothing():
+    found = rows(
+        several("native", 0.010)[:3] + several("native-again", 0.010)[:3] + several("runc", 9)[:3]
+    )
+    assert found["runc"].verdict == "too few runs"
+    enough = rows(
+        several("native", 0.010)[:4] + several("native-again", 0.010)[:4] + several("runc", 9)[:4]
+    )
+    assert enough["runc"].verdict == "slower"
+
+
+def test_memory_is_more_or_less_and_never_slower():
+    meta = {"workloads": [asdict(replace(WORKLOAD, metric="pss"))]}
+
+    def held(arm: str, mebibytes: float) -> list[Sample]:
+        size = {"pss": Metric(value=mebibytes * 2**20, unit="B")}
+        return [one(arm, 0, metrics=size)] * 4
+
+    (section,) = sections(meta, held("native", 2) + held("native-again", 2) + held("runc", 9))
+    assert {row.arm: row.verdict for row in section.rows}["runc"] == "more"
+
+
+def simulated(**metrics: float) -> Sample:
+    values = {name: Metric(value=value, unit="s") for name, value in metrics.items()}
+    wall = Metric(value=metrics["wall"], unit="s", low=metrics["wall"], high=metrics["wall"])
+    return one("sim:x", 0, kind=Kind.SIMULATED, metrics={**values, "wall": wall})
+
+
+def test_a_simulated_figure_moves_to_this_comparisons_native_median():
+    # Traced at 20 ms, where native's median is 10 ms here: the command's 22 ms become 11.
+    sample = simulated(wall=0.122, command=0.022, traced_wall=0.020)
+    found = rows([*[one(name, 0.010) for name in ("native", "native-again")] * 6, sample])["sim:x"]
+    assert found.summary is not None and abs(found.summary.median - 0.111) < 1e-9
+    assert found.ratio is not None and abs(found.ratio.value - 11.1) < 1e-6

@@ -56,7 +56,7 @@ def test_a_figure_is_shown_in_the_unit_that_fits(value, unit, expected):
 def test_a_simulated_figure_has_two_digits():
     shown = row(kind=Kind.SIMULATED, summary=stats.summarise([0.4567]), interval=(0.4321, 0.4999))
     assert text.cells(shown)[4] == "460 ms"
-    assert text.cells(shown)[3] == "430 ms"
+    assert text.cells(shown)[3] == "5 % 430 ms"
 
 
 def test_every_row_names_its_kind():

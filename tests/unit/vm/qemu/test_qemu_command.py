@@ -14,6 +14,7 @@ from pycontain.vm.qemu.command import (
     kernel_arguments,
     qemu_argv,
     required_modules,
+    tmp_device,
 )
 
 CHANNELS = Channels(console=3, qmp=4, ports=(5, 6, 7, 8))
@@ -75,6 +76,17 @@ def test_a_comma_in_a_file_name_is_doubled():
 def test_memory_and_vcpus_are_passed_on():
     argv = qemu_argv(config(memory_bytes=512 << 20, vcpus=2), CHANNELS)
     assert after(argv, "-m") == "size=512M" and after(argv, "-smp") == "2"
+
+
+def test_a_disk_for_tmp_follows_the_root_and_may_be_written():
+    both = config(block_image=Path("/root.ext4"), tmp_image=Path("/tmp.ext4"))
+    drives = [word for word in qemu_argv(both, CHANNELS) if word.startswith("if=none")]
+    assert "readonly=on" in drives[0] and "readonly=off,file=/tmp.ext4" in drives[1]
+    assert tmp_device(both) == "/dev/vdb"
+    alone = config(tmp_image=Path("/tmp.ext4"))
+    assert tmp_device(alone) == "/dev/vda" and tmp_device(config()) == ""
+    assert required_modules(alone)[2:] == ["virtio_blk", "ext4"]
+    assert required_modules(both, "ext4")[2:] == ["virtio_blk", "ext4", "overlay"]
 
 
 def test_only_a_block_root_needs_its_modules():
