@@ -28,6 +28,7 @@ def open(  # noqa: A001
     cgroups_path: str = "",
     *,
     id: str = "",
+    annotations: Mapping[str, str] | None = None,
 ) -> Cgroup:
     """Return the cgroup `cgroups_path` names; nothing is made yet.
 
@@ -41,7 +42,7 @@ def open(  # noqa: A001
     if kind == "systemd":
         from pycontain.cgroup import systemd
 
-        return systemd.open_scope(cgroups_path, id)
+        return systemd.open_scope(cgroups_path, id, annotations or {})
     if kind != "cgroupfs":
         raise UsageError(f"unknown cgroup manager {kind!r}", hint=f"one of {', '.join(KINDS)}")
     if ":" in cgroups_path and "/" not in cgroups_path:
@@ -62,7 +63,13 @@ def attach(paths: Mapping[str, str]) -> Cgroup:
     if not paths:
         return Cgroup(Hierarchy({}, ""), "", why="the container was made without a cgroup")
     hierarchy = detect()
-    cgroup = Cgroup(hierarchy, _relative(hierarchy, paths))
+    path = _relative(hierarchy, paths)
+    if path.endswith(".scope") and hierarchy.pure_v2:
+        from pycontain.cgroup import systemd
+
+        cgroup = systemd.found(hierarchy, path)
+    else:
+        cgroup = Cgroup(hierarchy, path)
     cgroup.dirs = dict(paths)
     cgroup.owned = cgroup.joined = True
     return cgroup

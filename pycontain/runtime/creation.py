@@ -60,6 +60,7 @@ def make(
         options.park = _make_fifo(home) if park else ""
         options.hooks = _hook_runner(container, spec)
         init = launch.launch_init(spec, options)
+        cgroup.close()
         undo.append(lambda: container.kill_init())
         container._cgroup = cgroup
         container.state.pid = init.pid
@@ -100,6 +101,9 @@ def _remember_config(home: str, spec: Spec, raw: bytes) -> None:
 
 def _note_cgroup(home: str, cgroup: Cgroup) -> None:
     """Write down which directories may be made next, for the case that we are killed meanwhile."""
+    if not cgroup.path:
+        # A scope is systemd's to make.
+        return
     tops = dict.fromkeys(cgroup.hierarchy.tops.values())
     text = "".join(f"{top}{cgroup.path}\n" for top in tops)
     fd = posix.open(
@@ -124,7 +128,8 @@ def _note_plain(container: Container) -> None:
 
 def _open_cgroup(id: str, spec: Spec, options: LaunchOptions, kind: str) -> Cgroup:
     path = spec.get("linux", {}).get("cgroupsPath", "")
-    cgroup = manager.open(kind, path or options.cgroup_path, id=id)
+    annotations = spec.get("annotations")
+    cgroup = manager.open(kind, path or options.cgroup_path, id=id, annotations=annotations)
     cgroup.everywhere = bool(path and options.cgroup_path)
     return cgroup
 
