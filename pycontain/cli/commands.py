@@ -33,6 +33,9 @@ GLOBAL = (
 )
 
 FORMAT = Option("format", "", "format", "FORMAT", "table or json", default="table")
+ROWS = Option(
+    "format", "", "text", "FORMAT", "table, json or a template: '{{.ID}}'", default="table"
+)
 QUIET = Option("quiet", "q", "flag", "", "print ids only")
 NO_TRUNC = Option("no-trunc", "", "flag", "", "do not shorten ids and commands")
 FILTER = Option("filter", "f", "setting", "KEY=VALUE", "show only what matches", many=True)
@@ -79,7 +82,7 @@ PS = (
     QUIET,
     NO_TRUNC,
     FILTER,
-    FORMAT,
+    ROWS,
 )
 
 FORCE_RM = (
@@ -134,7 +137,7 @@ IMAGES = (
     QUIET,
     NO_TRUNC,
     FILTER,
-    FORMAT,
+    ROWS,
 )
 
 
@@ -301,7 +304,7 @@ def _stats() -> Command:
     options = (
         Option("no-stream", "", "flag", "", "accepted; one sample is printed"),
         NO_TRUNC,
-        FORMAT,
+        ROWS,
     )
     return Command(
         "stats",
@@ -326,7 +329,7 @@ def _top() -> Command:
 
 def _inspect() -> Command:
     options = (
-        Option("format", "f", "json", "FORMAT", "json", default="json"),
+        Option("format", "f", "text", "FORMAT", "json or a template: '{{.Id}}'", default="json"),
         Option("type", "", "text", "TYPE", "container or image", default="whichever exists"),
     )
     return Command(
@@ -395,7 +398,7 @@ def _history() -> Command:
         "history",
         "images:history",
         (("IMAGE", 1, 1),),
-        (QUIET, NO_TRUNC, FORMAT),
+        (QUIET, NO_TRUNC, ROWS),
         "Show the layers of an image and what made them.",
         "pycontain history busybox",
     )

@@ -105,15 +105,14 @@ def images(parsed: Parsed) -> int:
     if parsed.flag("quiet"):
         for identity in dict.fromkeys(row["ID"] for row in rows):
             output.line(identity)
-    elif parsed.text("format") == "json":
-        for row in rows:
-            output.json_line(row)
     else:
+        from pycontain.cli import template
+
         digests = ["Digest"] if parsed.flag("digests") else []
         columns = ["Repository", "Tag", *digests, "ID", "CreatedSince", "Size"]
         titles = {"ID": "IMAGE ID", "CreatedSince": "CREATED"}
-        headings = [titles.get(column, column.upper()) for column in columns]
-        output.table(headings, [[row[column] for column in columns] for row in rows])
+        headings = {column: titles.get(column, column.upper()) for column in columns}
+        template.print_rows(parsed.text("format"), rows, headings)
     return 0
 
 
@@ -182,13 +181,14 @@ def history(parsed: Parsed) -> int:
     if parsed.flag("quiet"):
         for row in rows:
             output.line(row["ID"])
-    elif parsed.text("format") == "json":
-        for row in rows:
-            output.json_line(row)
     else:
-        columns = ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"]
-        headings = ["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"]
-        output.table(headings, [[row[column] for column in columns] for row in rows])
+        from pycontain.cli import template
+
+        columns = {
+            "ID": "IMAGE", "CreatedSince": "CREATED", "CreatedBy": "CREATED BY", "Size": "SIZE",
+            "Comment": "COMMENT",
+        }  # fmt: skip
+        template.print_rows(parsed.text("format"), rows, columns)
     return 0
 
 

@@ -28,6 +28,14 @@ PS_COLUMNS = {
     "Names": "NAMES",
 }
 
+STATS_COLUMNS = {
+    "Container": "CONTAINER ID",
+    "Name": "NAME",
+    "CPUSeconds": "CPU SECONDS",
+    "MemUsage": "MEM USAGE / LIMIT",
+    "PIDs": "PIDS",
+}
+
 
 def ps(parsed: Parsed) -> int:
     """`pycontain ps`."""
@@ -37,11 +45,12 @@ def ps(parsed: Parsed) -> int:
     if parsed.flag("quiet"):
         for row in rows:
             output.line(row["ID"])
-    elif parsed.text("format") == "json":
-        for row in rows:
-            output.json_line(row)
-    else:
+    elif parsed.text("format") in ("", "table"):
         output.table(list(PS_COLUMNS.values()), [[row[key] for key in PS_COLUMNS] for row in rows])
+    else:
+        from pycontain.cli import template
+
+        template.print_rows(parsed.text("format"), rows, PS_COLUMNS)
     return 0
 
 
@@ -136,7 +145,14 @@ def inspect(parsed: Parsed) -> int:
     """`pycontain inspect`: containers first, then images; prints a JSON array."""
     engine = context.engine(parsed)
     found = [_inspected(engine, parsed, word) for word in parsed.arguments]
-    output.json_pretty(found)
+    form = parsed.text("format")
+    if form in ("", "json"):
+        output.json_pretty(found)
+        return 0
+    from pycontain.cli import template
+
+    for each in found:
+        output.text(template.render(form, each) + "\n")
     return 0
 
 
@@ -259,13 +275,9 @@ def stats(parsed: Parsed) -> int:
         record.id for record in engine.store.records() if engine.status(record) == "running"
     ]
     rows = [_usage(engine, word, whole=parsed.flag("no_trunc")) for word in words]
-    if parsed.text("format") == "json":
-        for row in rows:
-            output.json_line(row)
-    else:
-        columns = ["Container", "Name", "CPUSeconds", "MemUsage", "PIDs"]
-        headings = ["CONTAINER ID", "NAME", "CPU SECONDS", "MEM USAGE / LIMIT", "PIDS"]
-        output.table(headings, [[row[column] for column in columns] for row in rows])
+    from pycontain.cli import template
+
+    template.print_rows(parsed.text("format"), rows, STATS_COLUMNS)
     return 0
 
 

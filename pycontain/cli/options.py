@@ -55,7 +55,6 @@ CONVERTERS: dict[str, Callable[[str, str], object]] = {
     "driver": values.choice("json-file", "none"),
     "log-option": values.log_option,
     "format": values.choice("json", "table"),
-    "json": values.choice("json"),
     "error-format": values.choice("text", "json"),
     "manager": values.choice("cgroupfs", "systemd", "disabled"),
     "platform": values.platform,

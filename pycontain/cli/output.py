@@ -28,6 +28,14 @@ def line(text: str) -> None:
     _pending.append(quote(text).encode("utf-8", "backslashreplace") + b"\n")
 
 
+def text(content: str) -> None:
+    """Print text as it is laid out: line ends and tabs stay, other control characters do not."""
+    for part in content.splitlines(keepends=True):
+        cells = "\t".join(quote(cell) for cell in part.rstrip("\n").split("\t"))
+        end = "\n" if part.endswith("\n") else ""
+        _pending.append((cells + end).encode("utf-8", "backslashreplace"))
+
+
 def block(text: str) -> None:
     """Print several lines, each escaped."""
     for part in text.rstrip("\n").split("\n"):
