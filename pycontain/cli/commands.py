@@ -256,6 +256,21 @@ def _logs() -> Command:
     )
 
 
+def _attach() -> Command:
+    options = (
+        Option("no-stdin", "", "flag", "", "show the output of a container that has an input"),
+        Option("sig-proxy", "", "flag", "", "hand signals to the container", default="true"),
+    )
+    return Command(
+        "attach",
+        "logs:attach",
+        ONE_CONTAINER,
+        options,
+        "Show what a running container writes from now on; end with its exit status.",
+        "pycontain attach web",
+    )
+
+
 def _wait() -> Command:
     return Command(
         "wait",
@@ -427,6 +442,7 @@ VERBS: dict[str, Callable[[], Command]] = {
     "rm": _rm,
     "ps": _ps,
     "logs": _logs,
+    "attach": _attach,
     "wait": _wait,
     "pause": _pause,
     "unpause": _unpause,

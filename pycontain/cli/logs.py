@@ -1,13 +1,14 @@
-"""`pycontain logs`: what a detached container wrote, as it wrote it, each stream to its own."""
+"""`pycontain logs` and `attach`: what a detached container wrote and writes, stream by stream."""
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import time
 
 from pycontain.cli import context, output
 from pycontain.engine.clock import parse_time
 from pycontain.engine.logs import Reader
-from pycontain.errors import UsageError
+from pycontain.errors import UnsupportedError, UsageError
 from pycontain.spec.values import natural, seconds
 
 TYPE_CHECKING = False
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from pycontain.engine.logs import Entry
 
 POLL_S = 0.05
+PROXIED = (
+    _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1,
+    _signal.SIGUSR2,
+)  # fmt: skip
+"""Signals that `attach` hands on; Ctrl-C ends the container's program, not the watching."""
 
 
 def logs(parsed: Parsed) -> int:
@@ -69,3 +75,33 @@ def _print(entries: list[Entry], parsed: Parsed) -> None:
         text = f"{entry.time} {entry.text}" if stamps else entry.text
         fd = 2 if entry.stream == "stderr" else 1
         output.write(fd, text.encode("utf-8", "surrogateescape"))
+
+
+def attach(parsed: Parsed) -> int:
+    """`pycontain attach`: show what a container writes from now on; return its exit status."""
+    import threading
+
+    engine = context.engine(parsed)
+    record, _ = engine.running(parsed.arguments[0])
+    if record.log_driver == "none":
+        raise UnsupportedError(f"container {record.name} keeps no log to attach to")
+    if record.open_stdin and not parsed.flag("no_stdin"):
+        raise UnsupportedError(
+            f"the input of container {record.name} cannot be attached again",
+            hint="use --no-stdin for its output, or pycontain exec -it for a shell",
+        )
+    reader = Reader(engine.store.directory(record.id))
+    # What is there already belongs to `logs`.
+    seen = [*reader.older(), *reader.more()]
+    del seen
+    if parsed.values.get("sig_proxy", True):
+        for number in PROXIED:
+            _signal.signal(number, lambda number, _frame: engine.kill(record.id, number))
+    status: list[int] = []
+    waiter = threading.Thread(target=lambda: status.append(engine.wait(record.id)), daemon=True)
+    waiter.start()
+    while waiter.is_alive():
+        _print([*reader.more()], parsed)
+        waiter.join(POLL_S)
+    _print([*reader.more()], parsed)
+    return status[0] if status else 125

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 
@@ -233,3 +234,22 @@ def test_filters_and_formats_of_ps(box: Cli) -> None:
     assert (
         json.loads(box.text("ps", "-a", "-f", "name=two", "--format", "json"))["State"] == "created"
     )
+
+
+@pytest.mark.parametrize("options", [(), ("--rm",)])
+def test_attach_shows_what_comes_and_hands_signals_on(box: Cli, options: tuple[str, ...]) -> None:
+    script = (
+        "trap 'echo caught; echo sad >&2; exit 9' TERM; echo early;"
+        " while :; do sleep 0.1; echo tick; done"
+    )
+    box("run", "-d", *options, "--name", "live", "busybox", "sh", "-c", script)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    attached = box.start("attach", "live", **pipes)
+    assert attached.stdout is not None
+    assert attached.stdout.readline() == b"tick\n"
+    attached.send_signal(signal.SIGTERM)
+    out, err = attached.communicate(timeout=60)
+    assert (attached.returncode, err) == (9, b"sad\n")
+    assert out.endswith(b"caught\n")
+    assert b"early" not in out
+    box("attach", "live", status=125)
