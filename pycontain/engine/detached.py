@@ -102,6 +102,9 @@ def _in_child(engine: Engine, draft: Draft, told: int, started_before: bool) -> 
     except PycontainError as error:
         fields = [error.message, error.hint, error.exit_status]
         posix.write(told, codec.dumps(fields))
+    except OSError as error:
+        shown = KernelError("start the container", error.filename or "", error)
+        posix.write(told, codec.dumps([shown.message, "", 125]))
     except BaseException as error:
         posix.write(
             told, codec.dumps([f"internal error: {type(error).__name__}: {error}", "", 125])

@@ -99,7 +99,7 @@ class Maker:
         host = self._facts(options, image, record, directory)
         spec, origins = builder.build(options, image.config, command, host)
         record.command = spec["process"]["args"]
-        self._remember(record, directory, spec, options)
+        self._remember(record, spec, options)
         return Draft(record, directory, lock, rootfs_mounts, spec, origins)
 
     def _claim(self, record: Record, options: RunOptions) -> Lock:
@@ -122,7 +122,7 @@ class Maker:
                 if options.name:
                     raise
                 record.name = f"{random_name()}_{posix.urandom(2).hex()}"
-                posix.pwrite(lock.fd, record.name.encode(), 0)
+                lock.write(record.name)
         return lock
 
     def _make_directory(self, record: Record) -> str:
@@ -238,12 +238,10 @@ class Maker:
             userns.own_volumes(self.store.root, mounts, empty, host)
         return mounts
 
-    def _remember(self, record: Record, directory: str, spec: Spec, options: RunOptions) -> None:
+    def _remember(self, record: Record, spec: Spec, options: RunOptions) -> None:
         """Write config.json, the id file and, last, the record."""
         if not options.rm:
-            from pycontain.oci import codec
-
-            trees.write_atomic(directory + "/config.json", codec.dumps(spec), sync=False)
+            self.store.save_config(record.id, spec)
         if options.cidfile:
             self._write_cidfile(options.cidfile, record.id)
         self.store.save(record, sync=not options.rm)

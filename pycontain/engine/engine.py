@@ -15,7 +15,13 @@ from pycontain.engine import removal
 from pycontain.engine.draft import Maker
 from pycontain.engine.record import Exit
 from pycontain.engine.store import Store
-from pycontain.errors import ConflictError, InvalidError, NotFoundError, PycontainError
+from pycontain.errors import (
+    ConflictError,
+    InvalidError,
+    KernelError,
+    NotFoundError,
+    PycontainError,
+)
 from pycontain.runtime import container as containers
 from pycontain.runtime.foreground import Foreground, console_pair, receive_console
 from pycontain.runtime.launch import LaunchOptions
@@ -159,7 +165,11 @@ class Engine:
         """
         record = draft.record
         if record.auto_remove or not (keep or isinstance(error, PycontainError)):
-            removal.remove(self.store, record, draft.lock, volumes=True)
+            try:
+                removal.remove(self.store, record, draft.lock, volumes=True)
+            except PycontainError:
+                # The error on its way is the cause; what is left, `reconcile` removes.
+                draft.lock.release(keep_file=True)
             return
         end = Exit(125, time.time(), time.time())
         if isinstance(error, PycontainError):
@@ -268,7 +278,14 @@ class Engine:
         """Tell the monitor that this end is wanted, whatever the restart policy says."""
         if record.restart[0] != "no":
             path = self.store.directory(record.id) + "/stopped"
-            posix.close(posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC, 0o600))
+            flags = posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC
+            try:
+                posix.close(posix.open(path, flags, 0o600))
+            except FileNotFoundError:
+                # Another command removed it meanwhile.
+                return
+            except OSError as error:
+                raise KernelError("write", path, error) from None
 
     def _settle(self, record: Record, stamp: int) -> None:
         """Wait until the responsible process has cleared up; `stamp` is from before the end.

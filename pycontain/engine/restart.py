@@ -33,7 +33,7 @@ def redraft(engine: Engine, record: Record, lock: Lock | None = None) -> Draft:
     """
     if lock is None:
         lock = _lock(engine, record)
-        posix.pwrite(lock.fd, record.name.encode(), 0)
+        lock.write(record.name)
     try:
         if not engine.store.exists(record.id):
             raise NotFoundError(f"container {record.name}: not found")

@@ -43,9 +43,21 @@ class Lock:
         self.path = path
         self.fd = fd
 
+    def write(self, name: str) -> None:
+        """Note the name of the container, for who has to undo what is left of it."""
+        try:
+            posix.ftruncate(self.fd, 0)
+            posix.pwrite(self.fd, name.encode(), 0)
+        except OSError as error:
+            raise KernelError("write lock", self.path, error) from None
+
     def tell(self, name: str, status: int) -> None:
-        """Leave the exit status of a container that is removed now."""
-        posix.pwrite(self.fd, f"{name}\n{status}\n".encode(), 0)
+        """Leave the exit status of a container that is removed now, for who may wait."""
+        try:
+            posix.pwrite(self.fd, f"{name}\n{status}\n".encode(), 0)
+        except OSError:
+            # The file system is full: nobody hears of it, and the removal makes room.
+            return
 
     def release(self, *, keep_file: bool = False) -> None:
         """Give the container up; the file goes first, so nobody locks one without a name."""
@@ -92,10 +104,10 @@ class Store:
             if posix.fstat(fd).st_nlink:
                 break
             posix.close(fd)
+        lock = Lock(path, fd)
         if name:
-            posix.ftruncate(fd, 0)
-            posix.pwrite(fd, name.encode(), 0)
-        return Lock(path, fd)
+            lock.write(name)
+        return lock
 
     def lock_now(self, identity: str, *, wait: float = 0) -> Lock:
         """Return the lock of a container; wait at most `wait` seconds, then raise ConflictError."""
@@ -237,6 +249,10 @@ class Store:
     def save(self, record: Record, *, sync: bool = True) -> None:
         """Write the record: from here on the container exists."""
         self._write(record.id, "record.json", record.document(), sync=sync)
+
+    def save_config(self, identity: str, spec: object) -> None:
+        """Write the Spec a container is made with, for its next start."""
+        self._write(identity, "config.json", spec, sync=False)
 
     def save_exit(self, identity: str, end: Exit) -> None:
         """Write how the container ended."""

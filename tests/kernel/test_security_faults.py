@@ -447,7 +447,7 @@ def test_closed_standard_streams(box: Cli, closed: tuple[int, ...]) -> None:
         assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("limit", [17, 18, 20, 24, 28, 32, 40, 64])
+@pytest.mark.parametrize("limit", [8, 11, 12, 17, 18, 20, 24, 28, 32, 40, 64])
 def test_few_descriptors(box: Cli, busybox_archive: Path, limit: int) -> None:
     def lower() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
