@@ -10,7 +10,7 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from pycontain.bench import svg, text
+from pycontain.bench import short, svg, text
 from pycontain.bench.model import KIND_NOTE, Kind
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def page(meta: dict[str, Any], sections: Sequence[Section], samples: Sequence[Sa
         f"<h1>{escape(title)}</h1>",
         _head(meta, samples),
         _kinds(meta),
+        short.table(sections),
         *(_section(section) for section in sections),
         _absent(meta["absent"]),
         _method(),
@@ -95,8 +96,9 @@ _STAGES = "Where the time goes, each strip to its own scale; its length in time 
 
 def _bar_caption() -> str:
     return (
-        "Medians on a log scale; whiskers from minimum to 99th percentile (maximum below 100 "
-        "runs), for simulated figures the model's 5-95 %."
+        "Medians on a log scale, which has no zero: read positions, not lengths. Whiskers from "
+        "minimum to 99th percentile (maximum below 100 runs), for simulated figures the model's "
+        "5-95 %."
     )
 
 

@@ -102,7 +102,7 @@ def startup() -> Workload:
         argv=(PROGRAM, "start"),
         metric="to_command",
         class_tags=("process",),
-        text="from the start of the arm to the command's first instruction",
+        text="a process that says when it began, and ends",
     )
 
 

@@ -45,6 +45,7 @@ class Row:
     same_output: bool | None
     contended: int
     retries: int
+    failures: int
     note: str
     values: tuple[float, ...] = ()
 
@@ -151,8 +152,9 @@ def _row(
         ratio=ratio,
         verdict=_verdict(arm, kind, ratio, floor, same, (len(values), len(base)), metric),
         same_output=same,
-        contended=sum(one.contended for one in samples),
+        contended=sum(one.contended for one in good),
         retries=sum(one.retries for one in samples),
+        failures=len(samples) - len(good),
         note=next((one.note for one in [*good, *samples] if one.note), ""),
         values=tuple(values),
     )

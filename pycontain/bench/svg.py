@@ -71,8 +71,10 @@ class Scale:
 
     def ticks(self) -> list[float]:
         """Return the powers of ten inside, with their doubles and fives where they are few."""
-        first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
-        return [10.0**power for power in range(first, last + 1)]
+        steps = (1,) if math.log10(self.high / self.low) > MANY_DECADES else (1, 2, 5)
+        first, last = math.floor(math.log10(self.low)), math.floor(math.log10(self.high))
+        marks = [step * 10.0**power for power in range(first, last + 1) for step in steps]
+        return [mark for mark in marks if self.low <= mark <= self.high]
 
 
 def _scale(values: Sequence[float]) -> Scale:

@@ -25,11 +25,12 @@ def figure(value: float, unit: str, digits: int = 3) -> str:
     """Return `value` in the largest unit that leaves it at least one, with `digits` figures."""
     for scale, name in SCALES.get(unit, ((1.0, unit if unit != "1" else ""),)):
         if abs(value) >= scale or (scale, name) == SCALES.get(unit, ((1.0, ""),))[-1]:
-            return f"{_digits(value / scale, digits)} {name}".strip()
-    return f"{_digits(value, digits)} {unit}"
+            return f"{shown_digits(value / scale, digits)} {name}".strip()
+    return f"{shown_digits(value, digits)} {unit}"
 
 
-def _digits(value: float, digits: int) -> str:
+def shown_digits(value: float, digits: int) -> str:
+    """Return a number with so many significant digits, never as a power of ten."""
     if value == 0:
         return "0"
     text = f"{value:.{digits}g}"
@@ -79,9 +80,9 @@ def ratio_text(row: Row) -> str:
         return ""
     digits = digits_of(row.kind)
     if row.ratio.high == float("inf"):
-        return f"{_digits(row.ratio.value, digits)} (one run)"
-    low, high = _digits(row.ratio.low, digits), _digits(row.ratio.high, digits)
-    return f"{_digits(row.ratio.value, digits)} [{low}, {high}]"
+        return f"{shown_digits(row.ratio.value, digits)} (one run)"
+    low, high = shown_digits(row.ratio.low, digits), shown_digits(row.ratio.high, digits)
+    return f"{shown_digits(row.ratio.value, digits)} [{low}, {high}]"
 
 
 def verdict_text(row: Row) -> str:
@@ -90,6 +91,8 @@ def verdict_text(row: Row) -> str:
     if row.verdict == "other output":
         why = f": {row.note}"[:80] if row.note else ""
         words = [f"not compared: output or status differs from native{why}"]
+    if row.failures and row.summary is not None:
+        words.append(f"{row.failures} failed")
     if row.contended:
         words.append(f"{row.contended} contended")
     if row.retries:
@@ -139,7 +142,7 @@ def _markdown_row(words: Sequence[str]) -> str:
 CSV_HEADER = (
     *("workload", "group", "arm", "kind", "metric", "unit", "n", "min", "median", "p99", "max"),
     *("low", "high", "ratio", "ratio_low", "ratio_high", "noise_floor", "verdict"),
-    *("same_output", "contended", "retries", "note"),
+    *("same_output", "contended", "retries", "failures", "note"),
 )
 
 
@@ -165,7 +168,8 @@ def _csv_row(section: Section, row: Row) -> list[object]:
         *numbers,
         *(row.interval or ("", "")),
         *((ratio.value, ratio.low, ratio.high) if ratio else ("", "", "")),
-        *(section.floor, row.verdict, row.same_output, row.contended, row.retries, row.note),
+        *(section.floor, row.verdict, row.same_output, row.contended, row.retries),
+        *(row.failures, row.note),
     ]
 
 

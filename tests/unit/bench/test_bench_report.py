@@ -25,7 +25,7 @@ ARMS = {
     "qemu": Kind.EMULATED,
     "sim:kvm-qemu": Kind.SIMULATED,
 }
-VOID = {"meta"}
+VOID = {"meta", "br"}
 
 
 def made_up(directory, factor: float = 1.0) -> Results:
@@ -192,3 +192,16 @@ def test_an_answer_names_verdict_and_kind(lang):
     shown = claims_text.render([finding], {"environment": {"host is": "a host"}}, lang)
     assert "SIMULATED" in shown
     assert "1.2" in shown and "1.23" not in shown
+
+
+def test_the_answer_comes_first_and_every_figure_in_it_says_its_kind(results):
+    page = report.render(results, "html")
+    short = page[page.index("In short") : page.index("</section>")]
+    assert page.index("In short") < page.index("<svg")
+    for kind in ("measured", "SIMULATED", "emulated"):
+        assert kind in short
+    cells = re.findall(r'<td class="(\w+)-cell">(.*?)</td>', short)
+    assert {kind for kind, _ in cells} == {"measured", "emulated", "simulated"}
+    for kind, words in cells:
+        lines = [line for line in words.split("<br>") if ": " in line]
+        assert all(line.endswith(kind) for line in lines) or kind == "measured"

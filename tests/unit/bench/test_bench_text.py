@@ -25,6 +25,7 @@ def row(**changes: object) -> Row:
         "same_output": True,
         "contended": 0,
         "retries": 0,
+        "failures": 0,
         "note": "",
         "values": (0.0301, 0.0323, 0.0345),
     }
