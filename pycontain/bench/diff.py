@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pycontain.bench import stats
 from pycontain.bench.model import Kind
-from pycontain.bench.summary import sections
+from pycontain.bench.summary import judged, sections
 from pycontain.bench.text import digits_of, figure
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _cells(old: Row, old_floor: float, new: Row, new_floor: float) -> tuple[str,
     if new.kind is Kind.SIMULATED or ratio is None:
         return (*names, *medians, "", "simulated: no interval to judge by")
     text = f"{ratio.value:.3g} [{ratio.low:.3g}, {ratio.high:.3g}]"
-    return (*names, *medians, text, stats.verdict(ratio, floor))
+    return (*names, *medians, text, judged(ratio, floor, new.metric, old.values, new.values))
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:

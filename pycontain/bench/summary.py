@@ -150,7 +150,8 @@ def _row(
         summary=stats.summarise(values) if values else None,
         interval=interval,
         ratio=ratio,
-        verdict=_verdict(arm, kind, ratio, floor, same, (len(values), len(base)), metric),
+        verdict=_verdict(arm, kind, same, bool(values))
+        or judged(ratio, floor, metric, values, base),
         same_output=same,
         contended=sum(one.contended for one in good),
         retries=sum(one.retries for one in samples),
@@ -181,26 +182,26 @@ def _interval(figures: list[Metric]) -> tuple[float, float] | None:
     return figures[0].low, figures[0].high
 
 
-def _verdict(
-    arm: str,
-    kind: Kind,
-    ratio: Ratio | None,
-    floor: float,
-    same: bool | None,
-    runs: tuple[int, int],
-    metric: str,
-) -> str:
-    if not runs[0]:
+def _verdict(arm: str, kind: Kind, same: bool | None, ran: bool) -> str:
+    """Return why a row is not judged, "" when it is."""
+    if not ran:
         return "failed"
     if same is False:
         return OTHER_OUTPUT
     if kind is not Kind.MEASURED:
         return kind.value
-    if arm == NATIVE:
-        return "base"
-    if arm == NATIVE_AGAIN:
-        return "noise floor"
-    if ratio is not None and min(runs) < ENOUGH:
+    return {NATIVE: "base", NATIVE_AGAIN: "noise floor"}.get(arm, "")
+
+
+def judged(
+    ratio: Ratio | None,
+    floor: float,
+    metric: str,
+    values: Sequence[float],
+    base: Sequence[float],
+) -> str:
+    """Return what a ratio of `values` over `base` shows."""
+    if ratio is not None and min(len(values), len(base)) < ENOUGH:
         return "too few runs"
     found = stats.verdict(ratio, floor)
     return MORE_WORDS.get(found, found) if metric == "pss" else found
