@@ -46,6 +46,21 @@ def original(module: ModuleType, qualified: str) -> CodeType:
     return code
 
 
+def fill(module: ModuleType) -> None:
+    """Give every stub of a module its code: for a process about to leave the host's root."""
+    kinds: dict[str, Any] = {"": module.__dict__}
+    for name, value in module.__dict__.items():
+        if isinstance(value, type) and value.__module__ == module.__name__:
+            kinds[name + "."] = value.__dict__
+    for prefix, scope in kinds.items():
+        for name in list(scope):
+            function = function_at(module, prefix + name)
+            if function is None or function.__module__ != module.__name__:
+                continue
+            if function.__code__.co_filename == "stub":
+                function.__code__ = original(module, function.__code__.co_qualname)
+
+
 def _cached(path: str) -> CodeType | None:
     """Return the code of the module's .pyc, None when there is none for this source (PEP 552)."""
     directory, _, name = path.rpartition("/")

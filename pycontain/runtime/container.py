@@ -101,7 +101,7 @@ class Container:
     def start_program(self) -> None:
         """Run the startContainer hooks, then let the parked init go."""
         try:
-            self._run_hooks("startContainer", states.CREATED)
+            self._start_hooks()
         except PycontainError:
             self.kill_init()
             raise
@@ -121,7 +121,7 @@ class Container:
         from pycontain.runtime import hooks
 
         document = states.document(self.state, states.RUNNING)
-        return hooks.run_each("poststart", stage, document, self.state.pid)
+        return hooks.run_each("poststart", stage, document, hooks.Place(self.state.pid))
 
     def kill(self, signal: int, *, all: bool = False) -> None:
         """Send `signal` to init, or with `all` to every process of the container's cgroup.
@@ -164,7 +164,8 @@ class Container:
             return []
         from pycontain.runtime import hooks
 
-        return hooks.run_each("poststop", stage, states.document(self.state, states.STOPPED), 0)
+        document = states.document(self.state, states.STOPPED)
+        return hooks.run_each("poststop", stage, document, hooks.Place(0))
 
     def _ends_now(self) -> bool:
         """Return whether init ends within a moment: a kill just before may still be at work."""
@@ -245,12 +246,16 @@ class Container:
         top = hierarchy.detect().unified
         return manager.attach({"": subcgroup.of_process(top, self.pid)})
 
-    def _run_hooks(self, stage: str, status: str) -> None:
-        wanted = self.state.hooks.get(stage)
-        if wanted:
-            from pycontain.runtime import hooks
+    def _start_hooks(self) -> None:
+        wanted = self.state.hooks.get("startContainer")
+        if not wanted:
+            return
+        from pycontain.runtime import hooks, seccomp
 
-            hooks.run(stage, wanted, states.document(self.state, status), self.state.pid)
+        profile = self.config().get("linux", {}).get("seccomp")
+        confine = seccomp.loader(profile) if profile else None
+        document = states.document(self.state, states.CREATED)
+        hooks.run("startContainer", wanted, document, hooks.Place(self.pid, "/", confine))
 
     def kill_init(self) -> None:
         if not self.state.pid:

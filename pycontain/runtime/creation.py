@@ -156,7 +156,9 @@ def _hook_runner(container: Container, spec: Spec) -> Callable[[str, int], None]
             container.state.pid = pid
             document = states.document(container.state, states.CREATED)
             env = spec["process"].get("env", [])
-            hooks.run(stage, hooks.settle(stage, wanted[stage], env), document, pid)
+            directory = container.state.rootfs if stage == "createContainer" else "/"
+            place = hooks.Place(pid, directory)
+            hooks.run(stage, hooks.settle(stage, wanted[stage], env), document, place)
 
     return run_stage
 

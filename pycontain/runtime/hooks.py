@@ -6,8 +6,10 @@ stage runs is decided by `container` and `launch`.
     stage            namespaces   a failure
     prestart         runtime's    ends create with an error
     createRuntime    runtime's    ends create with an error
-    createContainer  container's  ends create with an error; path resolved in the runtime's root
-    startContainer   container's  ends start with an error; path resolved in the container's root
+    createContainer  container's  ends create with an error; path resolved in the runtime's root,
+                                  working directory is the rootfs
+    startContainer   container's  ends start with an error; path resolved in the container's root,
+                                  under the container's seccomp filter
     poststart        runtime's    see `container.poststart`
     poststop         runtime's    is a warning
 
@@ -28,7 +30,7 @@ from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from pycontain.oci.runtime import Hook
@@ -50,6 +52,24 @@ _NAMESPACES = (
 )
 
 
+class Place:
+    """The container that hooks run for.
+
+    pid        its init, whose namespaces the stages in INSIDE join
+    directory  their working directory
+    confine    called in the process that becomes the hook, right before it does
+    """
+
+    __slots__ = ("confine", "directory", "pid")
+
+    def __init__(
+        self, pid: int, directory: str = "/", confine: Callable[[], None] | None = None
+    ) -> None:
+        self.pid = pid
+        self.directory = directory
+        self.confine = confine
+
+
 class HookError(PycontainError):
     """A hook failed, could not be started or ran out of time."""
 
@@ -61,30 +81,29 @@ def settle(stage: str, wanted: Sequence[Hook], program_env: Sequence[str]) -> Se
     return [hook if "env" in hook else {**hook, "env": list(program_env)} for hook in wanted]
 
 
-def run(stage: str, hooks: Sequence[Hook], state: Mapping[str, object], pid: int) -> None:
+def run(stage: str, hooks: Sequence[Hook], state: Mapping[str, object], place: Place) -> None:
     """Run the hooks of one stage in order; the first failure ends it with HookError.
 
-    `state` is what they read on stdin; `pid` the container's init, whose namespaces the stages in
-    INSIDE join.
+    `state` is what they read on stdin.
     """
     for index in range(len(hooks)):
-        run_one(stage, index, hooks[index], state, pid)
+        run_one(stage, index, hooks[index], state, place)
 
 
 def run_each(
-    stage: str, hooks: Sequence[Hook], state: Mapping[str, object], pid: int
+    stage: str, hooks: Sequence[Hook], state: Mapping[str, object], place: Place
 ) -> list[HookError]:
     """Run every hook of one stage whatever becomes of the others; return the failures."""
     failures = []
     for index in range(len(hooks)):
         try:
-            run_one(stage, index, hooks[index], state, pid)
+            run_one(stage, index, hooks[index], state, place)
         except HookError as error:
             failures.append(error)
     return failures
 
 
-def run_one(stage: str, index: int, hook: Hook, state: Mapping[str, object], pid: int) -> None:
+def run_one(stage: str, index: int, hook: Hook, state: Mapping[str, object], place: Place) -> None:
     """Run one hook to its end; raises HookError."""
     # Files in memory instead of pipes: a hook that does not read gives no EPIPE, one that writes
     # a lot does not block, and a daemon it leaves behind does not hold us.
@@ -92,19 +111,24 @@ def run_one(stage: str, index: int, hook: Hook, state: Mapping[str, object], pid
     output = _memory(b"")
     try:
         if stage in INSIDE:
-            how = _run_inside(hook, stdin, output, pid)
+            how = _run_inside(hook, stdin, output, place)
         else:
             how = _run_program(hook, stdin, output)
         if how:
             text = posix.pread(output, OUTPUT_LIMIT, 0).decode("utf-8", "replace").strip()
             said = f", output: {text}" if text else ""
-            raise HookError(f"error running {stage} hook #{index}: {hook['path']}: {how}{said}")
+            raise HookError(f"{_failed(stage, index)} {hook['path']}: {how}{said}")
     except OSError as error:
-        cause = KernelError(f"error running {stage} hook #{index}:", hook["path"], error)
+        cause = KernelError(_failed(stage, index), hook["path"], error)
         raise HookError(cause.message) from None
     finally:
         posix.close(stdin)
         posix.close(output)
+
+
+def _failed(stage: str, index: int) -> str:
+    # "error running hook" are the words of runc before 1.2.
+    return f"error running {stage} hook #{index}: error running hook"
 
 
 def _memory(content: bytes) -> int:
@@ -117,14 +141,10 @@ def _memory(content: bytes) -> int:
 def _run_program(hook: Hook, stdin: int, output: int) -> str:
     """Run the hook in our namespaces; return "" when it succeeds, else how it ended."""
     path = hook["path"]
-    environment: dict[Any, Any] = posix.environ
-    if "env" in hook:
-        entries = [entry.partition("=") for entry in hook["env"] or []]
-        environment = {name: value for name, _, value in entries}
     child = posix.posix_spawn(
         path,
         hook.get("args") or [path],
-        environment,
+        _environment(hook),
         file_actions=[
             (posix.POSIX_SPAWN_DUP2, stdin, 0),
             (posix.POSIX_SPAWN_DUP2, output, 1),
@@ -132,12 +152,44 @@ def _run_program(hook: Hook, stdin: int, output: int) -> str:
         ],
         setpgroup=0,
         setsigmask=[],
-        setsigdef=[_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGINT],
+        setsigdef=_DEFAULT_SIGNALS,
     )
     return _wait(child, hook.get("timeout", 0))
 
 
-def _run_inside(hook: Hook, stdin: int, output: int, pid: int) -> str:
+_DEFAULT_SIGNALS = (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGINT)
+
+
+def _environment(hook: Hook) -> dict[Any, Any]:
+    if "env" not in hook:
+        return posix.environ
+    entries = [entry.partition("=") for entry in hook["env"] or []]
+    return {name: value for name, _, value in entries}
+
+
+def _run_confined(hook: Hook, stdin: int, output: int, confine: Callable[[], None]) -> str:
+    """Run the hook as `_run_program` does, under what `confine` puts on it."""
+    child = posix.fork()
+    if child:
+        return _wait(child, hook.get("timeout", 0))
+    try:
+        posix.setpgid(0, 0)
+        for number, fd in enumerate((stdin, output, output)):
+            posix.dup2(fd, number)
+        for signal in _DEFAULT_SIGNALS:
+            _signal.signal(signal, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        environment, path = _environment(hook), hook["path"]
+        arguments = hook.get("args") or [path]
+        confine()
+        posix.execve(path, arguments, environment)
+    except OSError as error:
+        posix.write(2, f"{error.strerror}\n".encode())
+    finally:
+        posix._exit(127)
+
+
+def _run_inside(hook: Hook, stdin: int, output: int, place: Place) -> str:
     """Run the hook in the container's namespaces; return as `_run_program` does.
 
     A forked child joins them, and waits for the hook itself: one that nobody reaped would hold up
@@ -150,13 +202,19 @@ def _run_inside(hook: Hook, stdin: int, output: int, pid: int) -> str:
             status = 125
             try:
                 posix.setpgid(0, 0)
-                _join(pid)
-                how = _run_program(hook, stdin, output)
+                _join(place.pid, place.directory)
+                if place.confine is None:
+                    how = _run_program(hook, stdin, output)
+                else:
+                    how = _run_confined(hook, stdin, output, place.confine)
                 posix.write(verdict, how.encode("utf-8", "replace"))
                 status = 0
             except OSError as error:
                 text = KernelError("start", hook["path"], error).message
                 posix.write(verdict, text.encode("utf-8", "replace"))
+                status = 0
+            except Exception as error:  # the last line of defence, as in cli/oci_main.py
+                posix.write(verdict, f"internal error: {type(error).__name__}: {error}".encode())
                 status = 0
             finally:
                 posix._exit(status)
@@ -165,7 +223,16 @@ def _run_inside(hook: Hook, stdin: int, output: int, pid: int) -> str:
         posix.close(verdict)
 
 
-def _join(pid: int) -> None:
+def _join(pid: int, directory: str) -> None:
+    import sys
+
+    from pycontain import stubs
+
+    # The path to our own source ends at the container's root.
+    for name in (__name__, KernelError.__module__, kernel.__name__):
+        stubs.fill(sys.modules[name])
+    # What our caller left open, a descriptor of the host's perhaps, is not the hook's.
+    kernel.close_range(3, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
     # Python is the host's binary: nothing in the container may open it through /proc meanwhile.
     kernel.prctl(4, 0)
     spaces = []
@@ -179,7 +246,10 @@ def _join(pid: int) -> None:
         kernel.setns(fd, flag)
     posix.fchdir(root)
     posix.chroot(".")
-    posix.chdir("/")
+    posix.chdir(directory)
+
+
+_CLOSE_RANGE_CLOEXEC = 4
 
 
 def _wait(child: int, timeout: int) -> str:
@@ -206,6 +276,7 @@ def _reap(child: int) -> int:
 
 def _exit_text(status: int) -> str:
     if posix.WIFSIGNALED(status):
-        return f"killed by signal {posix.WTERMSIG(status)}"
+        number = posix.WTERMSIG(status)
+        return f"killed by signal {number} ({(_signal.strsignal(number) or 'unknown').lower()})"
     code = posix.WEXITSTATUS(status)
     return f"exit status {code}" if code else ""

@@ -22,6 +22,8 @@ from pycontain.paths import run_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pycontain.oci.runtime import Seccomp
 
 VERSION = b"1"
@@ -73,6 +75,25 @@ def program(profile: Seccomp, arch: str = "", *, cache: str = "") -> bytes:
             _save(directory, content, found)
         _memory[content] = found
     return found
+
+
+def loader(profile: Seccomp) -> Callable[[], None]:
+    """Return a function that puts the calling process under the filter of `profile`.
+
+    Without a listener: a call that an agent should decide is ENOSYS there. The process needs
+    CAP_SYS_ADMIN; raises OSError.
+    """
+    from pycontain.syscalls import kernel, libc
+
+    code = bytearray(program(profile))
+    fprog = (len(code) // 8).to_bytes(8, "little") + libc.address(code).to_bytes(8, "little")
+    bits = flags(profile) & ~FLAG_NEW_LISTENER & ~FLAGS["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]
+
+    def load() -> None:
+        assert code, "the filter the address points to"
+        kernel.seccomp(1, bits, fprog)
+
+    return load
 
 
 def flags(profile: Seccomp) -> int:

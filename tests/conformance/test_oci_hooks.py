@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -205,3 +206,39 @@ def test_an_empty_environment_is_empty(oci: Oci, bundle: Bundle, tmp_path: Path)
     bundle.config["hooks"] = {"prestart": [hook]}
     oci.run(bundle, env={**os.environ, "ORIGIN": "caller"})
     assert (tmp_path / "env").read_text() == "x\n"
+
+
+def test_create_container_hooks_start_in_the_rootfs(oci: Oci, bundle: Bundle) -> None:
+    bundle.config["hooks"] = {"createContainer": [shell("echo here > created-by-hook")]}
+    bundle.command("cat", "/created-by-hook")
+    assert oci.run(bundle).out == "here\n"
+
+
+@pytest.mark.lacks(crun="runs them without the filter")
+def test_start_container_hooks_run_under_the_filter(oci: Oci, bundle: Bundle) -> None:
+    bundle.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL"}],
+    }
+    bundle.config["hooks"] = {"startContainer": [shell("mkdir /tmp/made")]}
+    bundle.write()
+    for name in ("one", "two"):
+        said = oci.fails("run", "--bundle", bundle.path, name)
+        assert "error running hook" in said
+        assert "bad system call" in said
+        assert not (bundle.rootfs / "tmp/made").exists()
+
+
+@pytest.mark.lacks(crun="passes them on")
+def test_hooks_inside_have_the_three_standard_descriptors(
+    oci: Oci, bundle: Bundle, tmp_path: Path
+) -> None:
+    bundle.config["hooks"] = {"startContainer": [shell("ls /proc/self/fd > /tmp/open")]}
+    bundle.write()
+    (tmp_path / "secret").write_text("secret")
+    script = f'exec 5<{tmp_path}/secret; exec "$@"'
+    subprocess.run(
+        ["sh", "-c", script, "sh", *oci.argv("run", "--bundle", bundle.path, "one")], check=True
+    )
+    # 3 is the directory that ls reads.
+    assert (bundle.rootfs / "tmp/open").read_text().split() == ["0", "1", "2", "3"]

@@ -11,6 +11,7 @@ import pytest
 
 from pycontain.runtime import hooks
 
+NOWHERE = hooks.Place(0)
 STATE = {"ociVersion": "1.0.2", "id": "one", "status": "created", "pid": 7, "bundle": "/b"}
 
 
@@ -71,7 +72,9 @@ def test_run_each_goes_on_after_a_failure(tmp_path: Path) -> None:
 
 
 def test_a_missing_program_is_an_error() -> None:
-    with pytest.raises(hooks.HookError, match=r"hook #0: /no/such: No such file or directory"):
+    with pytest.raises(
+        hooks.HookError, match=r"hook #0: error running hook /no/such: No such file or directory"
+    ):
         hooks.run("prestart", [{"path": "/no/such"}], STATE, 0)
 
 
