@@ -108,7 +108,12 @@ def run_claims(data_root: str, *, lang: str = "en", runs: int = 10, out: str = "
     with Interruptible(results) as measuring, ExitStack() as undo:
         bench = _prepare(data_root, results, runs, undo)
         _measure(bench)
-        findings = [experiment(bench) for experiment in EXPERIMENTS]
+        findings = []
+        with Progress() as progress:
+            for number, experiment in enumerate(EXPERIMENTS):
+                name = experiment.__name__.replace("_", " ")
+                progress(name, "experiments", number, len(EXPERIMENTS))
+                findings.append(experiment(bench))
     if measuring.status:
         raise KeyboardInterrupt
     _save(results.directory, findings)

@@ -54,7 +54,7 @@ def _finding(number: int, finding: Finding, lang: str) -> list[str]:
 
 
 def _figure(one: Figure, lang: str) -> str:
-    return f"{one.name:<36} {_label(one.kind.value, lang):<9}  {_value(one, lang)}"
+    return f"{one.name:<42} {_label(one.kind.value, lang):<9}  {_value(one, lang)}"
 
 
 def _value(one: Figure, lang: str) -> str:

@@ -58,7 +58,7 @@ def starts_faster(bench: Bench) -> Finding:
     words = {
         "fastest": f"{fastest.name} {figure(fastest.value, 's')}",
         "slowest": f"{slowest.name} {figure(slowest.value, 's')}",
-        "vm": f"{fastest_vm.name} {figure(fastest_vm.value, 's', 2)}",
+        "vm": f"{fastest_vm.name} ≥ {figure(bound, 's', 2)}",
     }
     return Finding(
         claim="starts_faster",
@@ -276,10 +276,11 @@ def recovers_faster(bench: Bench) -> Finding:
         return _no_figures("recovers", figures)
     fastest = min(models, key=lambda one: one.low or one.value)
     slowest = max(measured, key=lambda one: one.value)
-    holds = slowest.value < (fastest.low or fastest.value)
+    bound = fastest.low or fastest.value
+    holds = slowest.value < bound
     words = {
         "container": f"{slowest.name} {figure(slowest.value, 's')}",
-        "vm": f"{fastest.name} {figure(fastest.value, 's', 2)}",
+        "vm": f"{fastest.name} ≥ {figure(bound, 's', 2)}",
     }
     return Finding(
         claim="recovers",

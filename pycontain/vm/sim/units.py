@@ -51,7 +51,9 @@ def factor(quantity: str, unit: str, clock_hz: float) -> float:
         return 1.0 / clock_hz
     known = QUANTITY_UNITS[quantity][0]
     if unit not in known:
-        raise InvalidError(f"{quantity} in {unit}", hint="one of " + ", ".join(known))
+        raise InvalidError(
+            f"$.unit: {unit} is no unit of {quantity}", hint="one of " + ", ".join(known)
+        )
     return known[unit]
 
 
