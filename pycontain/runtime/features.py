@@ -97,7 +97,7 @@ def features() -> Features:
                 "v1": True,
                 "v2": True,
                 "systemd": is_directory("/run/systemd/system"),
-                "systemdUser": False,
+                "systemdUser": is_directory("/run/systemd/system"),
                 "rdma": True,
             },
             "seccomp": tables.seccomp(),

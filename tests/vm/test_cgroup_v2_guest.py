@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -71,39 +71,56 @@ def boot(argv: list[str], console: BinaryIO, env: dict[str, str]) -> None:
         guest.wait()
 
 
-@pytest.mark.usefixtures("modules")
-def test_the_kernel_tests_pass_on_pure_cgroup_v2(kernel: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def guest(kernel: Path, modules: None, tmp_path: Path) -> Callable[..., None]:
+    """Run test files in the guest, once more those that failed, and assert that all pass."""
     vng = shutil.which("vng", path=f"{BIN}:{os.environ['PATH']}")
     if not vng:
         pytest.skip("needs virtme-ng")
-    script = tmp_path / "run"
-    script.write_text(
-        f"cd {CHECKOUT}\n"
-        "export CI=true HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin\n"
-        "ip link set lo up\n"
-        f"tests() {{ {sys.executable} -m pytest -q -ra -o timeout=600 -o cache_dir=/tmp/cache"
-        f" --basetemp=/tmp/pytest --junitxml={tmp_path}/$1.xml $2 {' '.join(SELECTION)}"
-        f" >> {tmp_path}/log 2>&1; }}\n"
-        # Emulation starves a guest at times: what failed is tried once more, and the log says so.
-        "tests first || tests again --last-failed\n"
-    )
-    argv = [
-        vng, "-v", "-r", str(kernel), "--disable-kvm", "--disable-microvm", "--force-9p",
-        "--memory", "3G", "--cpus", "2", "--rw",
-    ]  # fmt: skip
-    # /tmp and /var/tmp of the guest are its own; what lies there is shared by name.
-    shared = {tmp_path, CHECKOUT, Path(sys.prefix)}
-    argv += [f"--rwdir={path}" for path in sorted(shared) if str(path).startswith(TEMPORARY)]
-    argv += ["--exec", f"sh {script}"]
-    env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
-    with (tmp_path / "console").open("wb") as console:
-        boot(argv, console, env)
-    first, again = tmp_path / "first.xml", tmp_path / "again.xml"
-    assert first.exists(), (tmp_path / "console").read_text(errors="replace")[-3000:]
-    log = (tmp_path / "log").read_text(errors="replace")[-6000:]
-    assert counts(first, "tests") > counts(first, "skipped") + 5, log
-    last = again if again.exists() else first
-    assert counts(last, "failures") + counts(last, "errors") == 0, log
+
+    def run(selection: list[str], *, wrapper: str = "sh") -> None:
+        script = tmp_path / "run"
+        script.write_text(
+            f"cd {CHECKOUT}\n"
+            "export CI=true HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin\n"
+            "ip link set lo up\n"
+            f"tests() {{ {sys.executable} -m pytest -q -ra -o timeout=600 -o cache_dir=/tmp/cache"
+            f" --basetemp=/tmp/pytest --junitxml={tmp_path}/$1.xml $2 {' '.join(selection)}"
+            f" >> {tmp_path}/log 2>&1; }}\n"
+            # Emulation starves a guest at times: what failed is tried once more, the log says so.
+            "tests first || tests again --last-failed\n"
+        )
+        argv = [
+            vng, "-v", "-r", str(kernel), "--disable-kvm", "--disable-microvm", "--force-9p",
+            "--memory", "3G", "--cpus", "2", "--rw",
+        ]  # fmt: skip
+        # /tmp and /var/tmp of the guest are its own; what lies there is shared by name.
+        shared = {tmp_path, CHECKOUT, Path(sys.prefix)}
+        argv += [f"--rwdir={path}" for path in sorted(shared) if str(path).startswith(TEMPORARY)]
+        argv += ["--exec", f"{wrapper} {script}"]
+        env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+        with (tmp_path / "console").open("wb") as console:
+            boot(argv, console, env)
+        first, again = tmp_path / "first.xml", tmp_path / "again.xml"
+        assert first.exists(), (tmp_path / "console").read_text(errors="replace")[-3000:]
+        log = (tmp_path / "log").read_text(errors="replace")[-6000:]
+        assert counts(first, "tests") > counts(first, "skipped") + 5, log
+        last = again if again.exists() else first
+        assert counts(last, "failures") + counts(last, "errors") == 0, log
+
+    return run
+
+
+def test_the_kernel_tests_pass_on_pure_cgroup_v2(guest: Callable[..., None]) -> None:
+    guest(SELECTION)
+
+
+def test_the_systemd_cgroup_manager_works_under_systemd(guest: Callable[..., None]) -> None:
+    for program in ("/lib/systemd/systemd", "/usr/bin/dbus-daemon"):
+        if not Path(program).exists():
+            pytest.skip(f"needs {program}")
+    init = CHECKOUT / "tests/vm/systemd-as-init"
+    guest(["tests/kernel/test_systemd_manager.py"], wrapper=str(init))
 
 
 def counts(report: Path, name: str) -> int:
