@@ -131,7 +131,7 @@ class Scope(Cgroup):
             )
             self.path = _scope_of(self._holder.pid, self.unit)
         except BaseException:
-            self._holder.end()
+            self.close()
             raise
         self.dirs = {UNIFIED: self.hierarchy.unified + self.path}
         self.owned = True
