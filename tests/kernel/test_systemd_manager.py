@@ -96,7 +96,7 @@ def test_a_container_is_a_scope_with_its_limits(oci: Systemd, bundle: Bundle) ->
         "org.systemd.property.Description": "'two words'",
     }
     unit = unit_of(bundle)
-    oci.running(bundle)
+    oci.running(bundle, seconds=3000)
     cgroup = UNIFIED / "system.slice" / unit
     assert str(oci.state()["pid"]) in (cgroup / "cgroup.procs").read_text().split()
     names = ("ControlGroup", "Slice", "Delegate", "ActiveState", "TimeoutStopUSec", "Description")
@@ -125,7 +125,7 @@ def test_what_systemd_reloads_it_leaves_as_it_was(oci: Systemd, bundle: Bundle) 
     for kind in ("bounding", "effective", "permitted"):
         bundle.process["capabilities"][kind] = ["CAP_MKNOD"]
     unit = unit_of(bundle)
-    oci.running(bundle)
+    oci.running(bundle, seconds=3000)
     new = str(80 << 20)
     oci("update", "--memory", new, "--memory-swap", new, "--pids-limit", 9, "one")
     subprocess.run(["systemctl", "daemon-reload"], check=True)
@@ -155,7 +155,7 @@ def test_a_failed_create_leaves_no_unit(oci: Systemd, bundle: Bundle) -> None:
 
 def test_a_unit_that_exists_is_not_taken_over(oci: Systemd, bundle: Bundle) -> None:
     unit = unit_of(bundle)
-    other = subprocess.Popen(["systemd-run", "--scope", f"--unit={unit}", "sleep", "100"])
+    other = subprocess.Popen(["systemd-run", "--scope", f"--unit={unit}", "sleep", "3000"])
     try:
         while shown(unit, "ActiveState") != ["active"]:
             time.sleep(0.1)
@@ -174,7 +174,7 @@ def test_run_takes_the_manager_and_removes_the_scope(busybox_archive: Path, tmp_
     cli = Cli(tmp_path / "data", tmp_path / "state")
     cli("load", "-i", busybox_archive, timeout=300)
     how = ("--cgroup-manager", "systemd", "--memory", "48m", "--pids-limit", "30")
-    identity = cli.text("run", "-d", *how, "busybox", "sleep", "100").strip()
+    identity = cli.text("run", "-d", *how, "busybox", "sleep", "3000").strip()
     unit = f"pycontain-{identity}.scope"
     try:
         assert shown(unit, "MemoryMax", "TasksMax") == [str(48 << 20), "30"]
