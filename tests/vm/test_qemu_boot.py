@@ -175,6 +175,12 @@ def test_a_kernel_that_cannot_boot_is_reported_with_everything(files, tmp_path):
     assert fields["status"] is not None or fields["console"] is not None
 
 
+def test_a_guest_that_panics_is_reported_with_its_kernels_last_words(files):
+    crash = GuestCommand(argv=("sh", "-c", "echo c > /proc/sysrq-trigger; sleep 60"), env=ENV)
+    with pytest.raises(GuestError, match="Kernel panic"):
+        Ran(files, crash)
+
+
 def test_a_block_left_by_an_error_leaves_no_process(files):
     with (
         pytest.raises(ZeroDivisionError),

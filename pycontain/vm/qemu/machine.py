@@ -27,7 +27,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from pycontain.errors import NotFoundError, PycontainError
+from pycontain.errors import NotFoundError, PycontainError, quote
 from pycontain.vm.qemu.command import Channels, MachineConfig, qemu_argv
 from pycontain.vm.qemu.loop import Loop, Sink
 from pycontain.vm.qemu.session import CONSOLE_TAIL_BYTES, GuestRun, Session
@@ -193,9 +193,16 @@ class Machine:
         hint = ""
         if self.process.poll() is not None:
             self.status = self.process.returncode
-            words = (self.own_output().splitlines() or [""])[-1]
+            words = (self.own_output().splitlines() or [""])[-1] or self._last_words()
             hint = f"qemu exited with {self.status}" + (f": {words}" if words else "")
         return GuestError(what, self, hint=hint)
+
+    def _last_words(self) -> str:
+        """Return why the guest's kernel gave up, or the last line of its console."""
+        text = self.session.console.decode("utf-8", "replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        panics = [line for line in lines if "Kernel panic" in line]
+        return quote((panics or lines or [""])[-1])[:160]
 
 
 def run_guest(
