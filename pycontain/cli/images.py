@@ -97,7 +97,8 @@ def _bar(done: int, total: int) -> str:
 
 def images(parsed: Parsed) -> int:
     """`pycontain images`."""
-    rows = [row for image, names in _store(parsed).images() for row in _rows(image, names)]
+    found = _store(parsed).images(damaged=output.warning)
+    rows = [row for image, names in found for row in _rows(image, names)]
     rows = [row for row in rows if _shown(row, parsed)]
     whole = parsed.flag("no_trunc")
     for row in rows:

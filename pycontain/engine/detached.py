@@ -106,11 +106,20 @@ def _in_child(engine: Engine, draft: Draft, told: int, started_before: bool) -> 
         shown = KernelError("start the container", error.filename or "", error)
         posix.write(told, codec.dumps([shown.message, "", 125]))
     except BaseException as error:
-        posix.write(
-            told, codec.dumps([f"internal error: {type(error).__name__}: {error}", "", 125])
-        )
+        posix.write(told, codec.dumps([_damage(draft, error), "", 125]))
     finally:
         posix._exit(status)
+
+
+def _damage(draft: Draft, error: BaseException) -> str:
+    """Return what is wrong with the Spec of a container that was made before, if it is that."""
+    from pycontain.runtime import validate
+
+    try:
+        validate.validate(draft.spec, f"{draft.directory}/config.json")
+    except PycontainError as found:
+        return found.message
+    return f"internal error: {type(error).__name__}: {error}"
 
 
 def _launch_and_stay(engine: Engine, draft: Draft, told: int, started_before: bool) -> int:

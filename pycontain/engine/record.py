@@ -6,6 +6,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
 
@@ -71,6 +72,23 @@ class Record:
         self.log_driver = "json-file"
         self.log_opts: dict[str, str] = {}
 
+    def fill(self, document: Mapping[str, Any]) -> str:
+        """Take every field from what was on disk; return the first that is missing or wrong."""
+        for name in Record.__slots__:
+            value = document.get(name)
+            if not _same_kind(value, getattr(self, name)):
+                return name
+            setattr(self, name, value)
+        for name in ("chain_ids", "command", "volumes"):
+            if not _all_texts(getattr(self, name)):
+                return name
+        for name in ("joins", "labels", "log_opts"):
+            if not _all_texts(getattr(self, name).values()):
+                return name
+        restart = self.restart
+        known = len(restart) == 2 and isinstance(restart[0], str) and isinstance(restart[1], int)
+        return "" if known else "restart"
+
     def document(self) -> dict[str, Any]:
         """Return what is written to disk."""
         return {name: getattr(self, name) for name in Record.__slots__}
@@ -89,3 +107,19 @@ class Exit:
         self.peak = 0
         self.restarts = 0
         self.error = ""
+
+    def fill(self, document: Mapping[str, Any]) -> None:
+        """Take what was on disk; a field that is missing or wrong stays as it is."""
+        for name in Exit.__slots__:
+            value = document.get(name)
+            if _same_kind(value, getattr(self, name)):
+                setattr(self, name, value)
+
+
+def _same_kind(value: object, known: object) -> bool:
+    """Return whether a value has the type of the one it replaces; a whole number is a time, too."""
+    return type(value) is type(known) or (type(value) is int and type(known) is float)
+
+
+def _all_texts(values: Iterable[object]) -> bool:
+    return all(isinstance(value, str) for value in values)

@@ -24,7 +24,7 @@ def host_report(engine: Engine, version: str) -> dict[str, str]:
     return {
         "Version": version,
         "Containers": f"{len(records)} ({running} running)",
-        "Images": str(len(engine.maker.images.images())),
+        "Images": str(len(engine.maker.images.images(damaged=lambda _: None))),
         "Data root": engine.store.root,
         "State root": engine.store.state,
         "Storage driver": engine.maker.snapshots.driver(),

@@ -271,22 +271,24 @@ class Store:
         document = self._read(identity, "record.json")
         if document is None:
             raise NotFoundError(f"container {identity[:12]}: not found")
-        record = Record.__new__(Record)
-        try:
-            for name in Record.__slots__:
-                setattr(record, name, document[name])
-        except KeyError as error:
-            raise InvalidError(f"record of container {identity[:12]}: {error} is missing") from None
+        record = Record(identity, "")
+        wrong = record.fill(document) or ("id" if record.id != identity else "")
+        if wrong:
+            hint = "another version of pycontain may have made it; rm -f removes it"
+            what = f"record of container {identity[:12]}: {wrong} is missing or wrong"
+            raise InvalidError(what, hint=hint)
         return record
 
     def load_exit(self, identity: str) -> Exit | None:
-        """Return how the container last ended, None when it never did."""
-        document = self._read(identity, "exit.json")
+        """Return how the container last ended, None when it never did; 255 for damaged notes."""
+        try:
+            document = self._read(identity, "exit.json")
+        except InvalidError as error:
+            document = {"error": error.message}
         if document is None:
             return None
-        end = Exit(255, 0, 0)
-        for name in Exit.__slots__:
-            setattr(end, name, document.get(name, getattr(end, name)))
+        end = Exit(255, 0.0, 0.0)
+        end.fill(document)
         return end
 
     def exit_stamp(self, identity: str) -> int:
@@ -301,6 +303,10 @@ class Store:
         document = self._read(identity, "config.json")
         if document is None:
             raise NotFoundError(f"container {identity[:12]}: has no config.json")
+        for name in ("linux", "process", "root"):
+            if not isinstance(document.get(name), dict):
+                what = f"config.json of container {identity[:12]}: {name} is missing or wrong"
+                raise InvalidError(what, hint="rm -f removes the container")
         return document
 
     def _read(self, identity: str, name: str) -> dict[str, Any] | None:

@@ -107,7 +107,7 @@ def _sweep(store: ImageStore, stages: Stages) -> bool:
     stages.prepare()
     with blobs.lock(store, exclusive=True, wait=False) as alone:
         if alone:
-            images = [image for image, _ in store.images(skip_damaged=True)]
+            images = [image for image, _ in store.images(damaged=lambda _: None)]
             kept = {d for i in images for d in (i.id, i.digest, *i.layers)}
             stored = blobs.Blobs(store)
             stored.sweep(kept)

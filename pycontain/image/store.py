@@ -24,7 +24,7 @@ from pycontain.oci import codec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from pycontain.image.reference import Reference
@@ -65,6 +65,19 @@ class Image:
         self.created: str = record["created"]
         self.boot: str = record["boot"]
 
+    def wrong(self) -> str:
+        """Return the first field that is not of its type, "" when all are."""
+        for name in ("id", "digest", "architecture", "os", "variant", "created", "boot"):
+            if type(getattr(self, name)) is not str:
+                return name
+        for name in ("diff_ids", "chain_ids", "layers"):
+            found = getattr(self, name)
+            if type(found) is not list or not all(type(item) is str for item in found):
+                return name
+        return (
+            "size" if type(self.size) is not int else "" if type(self.config) is dict else "config"
+        )
+
     def record(self) -> dict[str, Any]:
         """Return what is written to disk; the name is not part of it."""
         return {key: getattr(self, key) for key in self.__slots__ if key != "name"}
@@ -99,10 +112,12 @@ class ImageStore:
             raise _not_found(name)
         return image
 
-    def images(self, *, skip_damaged: bool = False) -> list[tuple[Image, list[str]]]:
+    def images(
+        self, damaged: Callable[[str], object] | None = None
+    ) -> list[tuple[Image, list[str]]]:
         """Return every image with all its names, newest first.
 
-        Raises InvalidError for a damaged record unless those are to be skipped.
+        Raises InvalidError for a damaged record; with `damaged` that is told of it instead.
         """
         names = self.names()
         found = []
@@ -111,9 +126,10 @@ class ImageStore:
                 image = self._read(f"{self.root}/images/{digits}", "")
             except NotFoundError:
                 continue
-            except InvalidError:
-                if not skip_damaged:
+            except InvalidError as error:
+                if damaged is None:
                     raise
+                damaged(str(error))
                 continue
             if image is not None:
                 known = sorted(names.get(image.id, []))
@@ -159,11 +175,13 @@ class ImageStore:
         except OSError as error:
             raise KernelError("read image record", path, error) from error
         record = codec.load_object(content, f"image record {path}")
+        hint = "another version of pycontain wrote it: load the image again"
         try:
             image = Image(name, record)
         except KeyError as error:
-            hint = "another version of pycontain wrote it: load the image again"
             raise InvalidError(f"image record {path}: lacks {error}", hint=hint) from None
+        if wrong := image.wrong():
+            raise InvalidError(f"image record {path}: {wrong} is wrong", hint=hint)
         if image.boot and image.boot != boot_id():
             why = "was not yet on disk when the machine went down"
             raise NotFoundError(f'image "{name or image.id}": {why}', hint="load it again")
@@ -180,7 +198,7 @@ class ImageStore:
         return image
 
     def _by_digest(self, wanted: Reference) -> Image:
-        for image, names in self.images():
+        for image, names in self.images(damaged=lambda _: None):
             repositories = {reference.parse(name).repository for name in names}
             if wanted.digest in (image.digest, image.id) and wanted.repository in repositories:
                 image.name = str(wanted)
@@ -252,7 +270,12 @@ class ImageStore:
         is collected. Raises NotFoundError, and ConflictError while a container uses the image or,
         by ID and without `force`, while it has several names.
         """
-        image = self.resolve(name)
+        try:
+            image = self.resolve(name)
+        except InvalidError:
+            if not self._drop_damaged(name):
+                raise
+            return [f"Untagged: {name}"]
         names = self.names().get(image.id, [])
         by_name = name if name in names else (image.name if image.name in names else "")
         by_id = reference.is_hex(name.removeprefix("sha256:")) and not self._is_tag(name)
@@ -267,6 +290,18 @@ class ImageStore:
         lines = self._untag(names)
         posix.unlink(f"{self.root}/images/{image.id.removeprefix('sha256:')}")
         return [*lines, f"Deleted: {image.id}"]
+
+    def _drop_damaged(self, name: str) -> bool:
+        """Remove a name whose record cannot be read, and the record; return whether it was one."""
+        try:
+            path = self._tag_path(reference.parse(name))
+            posix.stat(path)
+        except (OSError, InvalidError):
+            return False
+        digits = posix.readlink(path).rpartition("/")[2]
+        self._untag(self.names().get("sha256:" + digits, []))
+        trees.remove(f"{self.root}/images/{digits}")
+        return True
 
     def _is_tag(self, name: str) -> bool:
         try:

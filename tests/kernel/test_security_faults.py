@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -266,6 +267,35 @@ def test_a_damaged_record(box: Cli, kind: str) -> None:
     box("rm", "-f", "hurt", timeout=SECONDS)
     box(*RUN, "-d", "--name", "hurt", "busybox", "sleep", "100")
     box("rm", "-f", "hurt", "sound")
+    assert settled(box.data, box.state) == []
+
+
+@pytest.mark.parametrize(
+    ("which", "change"),
+    [
+        ("record.json", {"volumes": 5}), ("record.json", {"id": "x"}),
+        ("record.json", {"name": []}), ("record.json", {"restart": ["no"]}),
+        ("record.json", {"labels": {"a": None}}),
+        ("record.json", {"created": "x"}), ("exit.json", {"finished": "x"}),
+        ("exit.json", {"status": None}), ("config.json", {"root": 5}),
+        ("config.json", {"mounts": [{}]}), ("config.json", {"process": None}),
+        ("config.json", {"linux": []}),
+    ],
+)  # fmt: skip
+def test_a_field_of_the_wrong_type(box: Cli, which: str, change: dict[str, object]) -> None:
+    """What an editor or another version wrote: an error in words where it matters, no more."""
+    identity = box(*RUN, "-d", "--name", "hurt", "busybox", "true").stdout.decode().strip()
+    box("wait", "hurt")
+    box(*RUN, "-d", "--name", "sound", "busybox", "sleep", "100")
+    path = box.data / "containers" / identity / which
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    for words in (["ps", "-a"], ["info"], ["inspect", "hurt"], ["logs", "hurt"], ["start", "hurt"],
+                  ["rename", "hurt", "hurt2"], ["rename", "hurt2", "hurt"]):  # fmt: skip
+        done = box(*words, status=None, timeout=SECONDS)
+        assert b"internal error" not in done.stderr, (words, done.stderr)
+        assert done.stderr.count(b"\n") == (1 if done.returncode else 0), (words, done.stderr)
+    assert "sound" in box.text("ps", "-a")
+    box("rm", "-f", "hurt", "sound", timeout=SECONDS)
     assert settled(box.data, box.state) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,24 @@ def test_a_damaged_record_is_refused_in_words(store: ImageStore) -> None:
         Path(store.root, "images", added.id[7:]).write_bytes(content)
         with pytest.raises(InvalidError, match="image record"):
             store.resolve("one")
+
+
+@pytest.mark.parametrize(
+    "change", [{"size": [1]}, {"created": 1.5}, {"config": "x"}, {"layers": [None]}, {"boot": None}]
+)
+def test_a_damaged_record_hides_no_other_and_can_be_removed(
+    store: ImageStore, change: dict[str, object]
+) -> None:
+    hurt = add(store, "a1", "hurt")
+    add(store, "b2", "sound")
+    path = Path(store.root, "images", hurt.id[7:])
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    told: list[str] = []
+    assert [names for _, names in store.images(damaged=told.append)] == [["sound:latest"]]
+    assert len(told) == 1
+    assert store.remove("hurt") == ["Untagged: hurt"]
+    assert not path.exists()
+    assert [names for _, names in store.images()] == [["sound:latest"]]
 
 
 def test_a_further_name_is_given_by_tag(store: ImageStore) -> None:
