@@ -112,9 +112,10 @@ class Cgroup:
         if controller == UNIFIED:
             self._make_unified(directory, top)
         else:
-            made = tree.make(directory, top)
+            tree.make(directory, top)
             if controller == "cpuset":
-                tree.inherit_cpuset(made)
+                # Those above as well: whoever made a pod's cgroup may have left it empty.
+                tree.inherit_cpuset(tree.ancestors(directory, top))
         base = next(iter(self.dirs.values()), "")
         self.dirs[controller] = directory
         self.owned = True

@@ -67,12 +67,12 @@ def ancestors(directory: str, top: str) -> list[str]:
     return paths
 
 
-def inherit_cpuset(made: Iterable[str]) -> None:
-    """Fill cpuset.cpus and cpuset.mems of new v1 cpusets from their parents.
+def inherit_cpuset(directories: Iterable[str]) -> None:
+    """Fill cpuset.cpus and cpuset.mems of empty v1 cpusets, top first, from their parents.
 
     A v1 cpuset starts empty and refuses every task until it has both (cpusets(7)).
     """
-    for directory in made:
+    for directory in directories:
         parent = directory.rpartition("/")[0]
         for name in ("cpuset.cpus", "cpuset.mems"):
             if not read(f"{directory}/{name}"):

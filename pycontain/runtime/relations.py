@@ -277,7 +277,9 @@ def _resources(linux: Linux, spaces: dict[str, str]) -> None:
 def check_resources(resources: Any) -> None:
     """Hold Resources, whose types are right, to their grammar; raises RuleError."""
     for index, rule in enumerate(resources.get("devices", [])):
-        if rule.get("access", "").strip("rwm"):
+        access = rule.get("access", "")
+        # An "a" beside them says nothing; `tolerate` takes it out.
+        if access.strip("rwma") or (access and not access.strip("a")):
             raise RuleError("may hold r, w and m only", "devices", index, "access")
     cpu = resources.get("cpu", {})
     for key in ("cpus", "mems"):

@@ -47,6 +47,7 @@ def adjust(spec: Spec) -> list[str]:
         if not mount["destination"].startswith("/"):
             notes.append(f"mounts[{index}].destination is relative, which is deprecated")
             mount["destination"] = "/" + mount["destination"]
+    notes += _drop_a(spec)
     _guard_devices(spec)
     _give_modes(spec)
     pids = spec.get("linux", {}).get("resources", {}).get("pids")
@@ -106,6 +107,16 @@ def _mode_inside(root: str, place: str) -> int:
         return posix.fstat(fd).st_mode & 0o7777
     finally:
         posix.close(fd)
+
+
+def _drop_a(spec: Spec) -> list[str]:
+    """Remove the letter a from the access of device rules, as runc does, with a warning."""
+    notes = []
+    for index, rule in enumerate(spec.get("linux", {}).get("resources", {}).get("devices", [])):
+        if "a" in rule.get("access", ""):
+            rule["access"] = rule["access"].replace("a", "")
+            notes.append(f"linux.resources.devices[{index}].access: 'a' is no access, ignored")
+    return notes
 
 
 def _guard_devices(spec: Spec) -> None:

@@ -349,3 +349,24 @@ def test_spec_names_a_cgroup_namespace_on_v2_only(oci: Oci, tmp_path: Path) -> N
     oci("spec", "--bundle", tmp_path)
     document = json.loads((tmp_path / "config.json").read_text())
     assert ({"type": "cgroup"} in document["linux"]["namespaces"]) == UNIFIED
+
+
+@pytest.mark.skipif(UNIFIED, reason="a cpuset of cgroup v2 is never empty")
+def test_a_parent_with_an_empty_cpuset_is_filled(oci: Oci, bundle: Bundle, path: str) -> None:
+    pod = Path("/sys/fs/cgroup/cpuset") / path[1:]
+    pod.mkdir(parents=True)
+    try:
+        bundle.linux["cgroupsPath"] = f"{path}/one"
+        oci.running(bundle)
+        oci("delete", "--force", "one")
+    finally:
+        for top in Path("/sys/fs/cgroup").glob("*" + path):
+            top.rmdir()
+
+
+@pytest.mark.lacks(crun="refuses it")
+def test_an_access_of_a_is_ignored(oci: Oci, bundle: Bundle) -> None:
+    rule = {"allow": False, "type": "c", "major": 1, "minor": 11, "access": "rwa"}
+    bundle.linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}, rule]}
+    bundle.command("echo", "ran")
+    assert oci.output(bundle).strip() == "ran"
