@@ -20,30 +20,27 @@ REMOVE_SECONDS = 5.0
 """How long removal waits for killed processes to leave; a core dump may take this long."""
 
 
-def make(directory: str, top: str) -> list[str]:
-    """Make `directory` and what is missing above it, below `top`; return what was made, top first.
+def make(directory: str, top: str) -> None:
+    """Make `directory` and what is missing above it, below `top`.
 
     An existing empty cgroup is taken over (a crash left it). Raises ConflictError when it holds
     processes or is frozen, OSError of mkdir(2) otherwise.
     """
     try:
         posix.mkdir(directory, 0o755)
-        return [directory]
+        return
     except FileExistsError:
         _check_free(directory)
-        return [directory]
+        return
     except FileNotFoundError:
         parent = directory.rpartition("/")[0]
         if len(parent) <= len(top):
             raise
-    made = []
     for path in ancestors(directory, top):
         try:
             posix.mkdir(path, 0o755)
-            made.append(path)
         except FileExistsError:
             continue
-    return made
 
 
 def _check_free(directory: str) -> None:
