@@ -180,7 +180,7 @@ ISOLATION = (
         "text",
         "PATH",
         "parent of the container's cgroup",
-        default="/pycontain",
+        default="/",
     ),
     Option("cgroup-manager", "", "manager", "MANAGER", "cgroupfs, systemd or disabled", ours=True),
     Option("add-host", "", "host", "NAME:IP", "line of /etc/hosts", many=True),
