@@ -174,7 +174,9 @@ def test_run_takes_the_manager_and_removes_the_scope(busybox_archive: Path, tmp_
     cli = Cli(tmp_path / "data", tmp_path / "state")
     cli("load", "-i", busybox_archive, timeout=300)
     how = ("--cgroup-manager", "systemd", "--memory", "48m", "--pids-limit", "30")
-    identity = cli.text("run", "-d", *how, "busybox", "sleep", "3000").strip()
+    identity = (
+        cli("run", "-d", *how, "busybox", "sleep", "3000", timeout=300).stdout.decode().strip()
+    )
     unit = f"pycontain-{identity}.scope"
     try:
         assert shown(unit, "MemoryMax", "TasksMax") == [str(48 << 20), "30"]
