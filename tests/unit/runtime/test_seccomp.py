@@ -100,6 +100,24 @@ def reference(lib: ctypes.CDLL, profile: dict, tmp_path: object) -> bytes:
     return content
 
 
+def any_of(lib: ctypes.CDLL, profile: dict, *case: object) -> int:
+    """Return libseccomp's verdict on a case, asked about each alternative rule by itself.
+
+    Together they go through its merging of 64-bit comparisons, which is wrong for some: of
+    "argument 0 <= 2**32" and "argument 0 <= 0" version 2.5.4 forgets the first.
+    """
+    default = seccomp.action(profile["defaultAction"], None)
+    for rule in profile["syscalls"]:
+        args = rule.get("args") or []
+        single = len({arg["index"] for arg in args}) < len(args)
+        for group in [[arg] for arg in args] if single else [args]:
+            alone = {**profile, "syscalls": [{**rule, "args": group}]}
+            verdict = run(reference(lib, alone, None), *case)[0]
+            if verdict != default:
+                return verdict
+    return default
+
+
 def known(lib: ctypes.CDLL, profile: dict) -> dict:
     """Return `profile` without the names this libseccomp is too old for."""
     rules = []
@@ -128,7 +146,7 @@ def test_default_profile_gives_the_verdicts_of_libseccomp(libseccomp, tmp_path, 
             for value in VALUES:
                 value &= 0xFFFFFFFF if arch == I386 else -1
                 case = table.get(name, 0), arch, (value,)
-                assert run(ours, *case)[0] == run(theirs, *case)[0], (name, case)
+                assert run(ours, *case)[0] == any_of(libseccomp, profile, *case), (name, case)
 
 
 def test_every_foreign_architecture_is_killed_as_libseccomp_does(libseccomp, tmp_path):
@@ -169,9 +187,9 @@ def test_one_rule_with_arguments_gives_the_verdicts_of_libseccomp(libseccomp, ar
     rules = [{"names": ["read"], "action": "SCMP_ACT_LOG", "args": args}]
     profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
     ours = seccomp_compiler.compile_filter(profile, "x86_64")
-    theirs = reference(libseccomp, profile, None)
     for triple in values:
-        assert run(ours, 0, X86_64, triple)[0] == run(theirs, 0, X86_64, triple)[0], triple
+        case = 0, X86_64, triple
+        assert run(ours, *case)[0] == any_of(libseccomp, profile, *case), triple
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -192,13 +210,12 @@ def test_one_rule_with_arguments_gives_the_verdicts_of_libseccomp(libseccomp, ar
 def test_several_rules_on_one_call_are_alternatives(libseccomp, rules, value):
     profile = {"defaultAction": "SCMP_ACT_KILL_PROCESS", "syscalls": rules}
     ours = seccomp_compiler.compile_filter(profile, "x86_64")
-    theirs = reference(libseccomp, profile, None)
     for name in NAMES:
         nr = TABLES["x86_64"].get(name)
         newest = max((TABLES["x86_64"].get(n, -1) for r in rules for n in r["names"]), default=-1)
         if nr is not None and nr <= newest:
             case = nr, X86_64, (value, value, value)
-            assert run(ours, *case)[0] == run(theirs, *case)[0], (name, case)
+            assert run(ours, *case)[0] == any_of(libseccomp, profile, *case), (name, case)
 
 
 @pytest.mark.parametrize(
