@@ -96,6 +96,7 @@ def test_path_lookup_uses_the_containers_path(oci: Oci, bundle: Bundle) -> None:
     assert oci.output(bundle) == "found\n"
 
 
+@pytest.mark.lacks(crun="other words")
 @pytest.mark.parametrize(
     ("args", "why"),
     [
@@ -193,7 +194,7 @@ def test_oom_score_adj(oci: Oci, bundle: Bundle, score: int) -> None:
     assert oci.output(bundle).strip() == str(score)
 
 
-@pytest.mark.lacks(runc="scheduler is new in 1.2")
+@pytest.mark.lacks(runc="scheduler is new in 1.2", crun="not in 1.8")
 def test_scheduler(oci: Oci, bundle: Bundle) -> None:
     bundle.process["scheduler"] = {"policy": "SCHED_BATCH", "nice": 5}
     bundle.command("cat", "/proc/self/stat")
@@ -202,7 +203,7 @@ def test_scheduler(oci: Oci, bundle: Bundle) -> None:
     assert fields[38] == "3"
 
 
-@pytest.mark.lacks(runc="ioPriority is new in 1.2")
+@pytest.mark.lacks(runc="ioPriority is new in 1.2", crun="not in 1.8")
 def test_io_priority(oci: Oci, bundle: Bundle) -> None:
     bundle.process["ioPriority"] = {"class": "IOPRIO_CLASS_IDLE", "priority": 0}
     bundle.command("ionice", "-p", "1")
@@ -239,7 +240,7 @@ def test_preserved_descriptors_arrive(oci: Oci, bundle: Bundle, tmp_path: Path) 
     assert done.stdout == "handed over", done.stderr
 
 
-@pytest.mark.lacks(runc="1.1 takes a descriptor of its own for it")
+@pytest.mark.lacks(runc="1.1 takes a descriptor of its own for it", crun="takes it for a bound")
 def test_one_descriptor_that_is_not_there_is_an_error(oci: Oci, bundle: Bundle) -> None:
     bundle.write()
     assert "preserved-fd" in oci.fails("run", "--preserve-fds", "1", "--bundle", bundle.path, "one")
@@ -253,6 +254,7 @@ def test_descriptors_that_are_not_there_are_not_made_up(oci: Oci, bundle: Bundle
     assert done.out.strip() == "4"
 
 
+@pytest.mark.lacks(crun="sets no LISTEN_PID")
 def test_socket_activation_hands_descriptors_on(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("activated")
@@ -289,7 +291,7 @@ def test_a_terminal_goes_to_the_console_socket(oci: Oci, bundle: Bundle, tmp_pat
     os.close(fds[0])
 
 
-@pytest.mark.lacks(runc="wants a terminal of its own")
+@pytest.mark.lacks(runc="wants a terminal of its own", crun="wants a terminal of its own")
 def test_a_terminal_in_the_foreground(oci: Oci, bundle: Bundle) -> None:
     bundle.process["terminal"] = True
     bundle.process["user"] = {"uid": 1000, "gid": 100}
@@ -352,7 +354,7 @@ def test_a_working_directory_behind_a_descriptor_is_never_the_host(
     assert "boot" not in done.out.split()
 
 
-@pytest.mark.lacks(runc="refuses it")
+@pytest.mark.lacks(runc="refuses it", crun="sets no LISTEN_PID")
 def test_socket_activation_without_descriptors_still_runs(oci: Oci, bundle: Bundle) -> None:
     bundle.shell("echo $LISTEN_FDS $LISTEN_PID; ls /proc/self/fd | wc -l")
     done = oci.run(bundle, env={**os.environ, "LISTEN_FDS": "1"})
