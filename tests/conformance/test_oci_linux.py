@@ -64,7 +64,9 @@ def mapped(bundle: Bundle) -> Bundle:
     return bundle
 
 
-@pytest.mark.lacks(runc="binds the host's device of that path")
+@pytest.mark.lacks(
+    runc="binds the host's device of that path", crun="leaves a default device as it is"
+)
 def test_a_device_in_a_user_namespace_is_as_asked(oci: Oci, mapped: Bundle) -> None:
     device = {"type": "c", "major": 1, "minor": 5, "fileMode": 0o644, "uid": 10, "gid": 11}
     mapped.linux["devices"] = [
@@ -94,7 +96,7 @@ def test_a_user_namespace_maps_ids(oci: Oci, mapped: Bundle) -> None:
     assert words == ["0", "0", "100000", "65536", "0", "100000", "65536"]
 
 
-@pytest.mark.lacks(runc="time namespaces are new in 1.2")
+@pytest.mark.lacks(runc="time namespaces are new in 1.2", crun="1.8 fails without a word")
 def test_time_offsets(oci: Oci, bundle: Bundle) -> None:
     bundle.namespace("time")
     bundle.linux["timeOffsets"] = {"boottime": {"secs": 100000, "nanosecs": 5}}
@@ -228,6 +230,7 @@ def test_tmpfs_options(oci: Oci, bundle: Bundle) -> None:
     assert {"nosuid", "nodev", "noexec", "size=1024k", "mode=710"} <= found
 
 
+@pytest.mark.lacks(crun="1777")
 def test_a_tmpfs_takes_the_mode_of_its_directory(oci: Oci, bundle: Bundle) -> None:
     (bundle.rootfs / "mnt").chmod(0o1711)
     bundle.mount("/mnt", "tmpfs", "tmpfs", "nosuid")
@@ -268,7 +271,12 @@ def test_mounts_stack_in_order(oci: Oci, bundle: Bundle, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("option", "shown"),
-    [("private", ""), ("slave", "master:"), ("shared", "shared:"), ("unbindable", "unbindable")],
+    [
+        ("private", ""),
+        ("slave", "master:"),
+        ("shared", "shared:"),
+        pytest.param("unbindable", "unbindable", marks=pytest.mark.lacks(crun="does not set it")),
+    ],
 )
 def test_mount_propagation(
     oci: Oci, bundle: Bundle, tmp_path: Path, option: str, shown: str
@@ -314,6 +322,7 @@ def test_a_mount_destination_never_leaves_the_root(
     assert not Path("/escape").exists()
 
 
+@pytest.mark.lacks(crun="takes it")
 @pytest.mark.parametrize("destination", ["/proc", "/proc/sys", "/proc/self/attr", "/proc/1"])
 def test_a_bind_mount_over_proc_is_refused(
     oci: Oci, bundle: Bundle, tmp_path: Path, destination: str
