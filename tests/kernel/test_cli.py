@@ -81,7 +81,7 @@ def test_help_names_every_option_and_an_example(box: Cli, verb: str) -> None:
         ["load", "-i", "/no/such"],
         ["load", "-i", "/etc/passwd"],
         ["ps", "--filter", "nosuch=1"],
-        ["ps", "--format", "{{.ID}}"],
+        ["ps", "--format", "{{.ID"],
         ["stop", "../x"],
         ["rename", "nosuch", "-x"],
     ],
