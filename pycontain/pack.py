@@ -7,10 +7,11 @@ starts load that after a stat of each source. A function nobody called then is a
 its code when it is called after all, and a start that fetched some writes a wider pack.
 
 A pack is taken whole or not at all: like a .pyc it is only a cache, and whoever may write it may
-write the modules themselves. PYCONTAIN_PACK=0 turns it off.
+write the modules themselves; one that others than its owner may write is none. PYCONTAIN_PACK=0
+turns packs off.
 
 This module and the entry of the command are imported before any pack is. KEY.boot holds them in the
-same form; the launcher executes it and calls `boot`.
+same form; the launcher executes it, under the same conditions, and calls `boot`.
 """
 
 from __future__ import annotations
@@ -36,8 +37,16 @@ MODULE, PACKAGE, EXTENSION = "module", "package", "extension"
 
 fetched: list[tuple[str, str]] = []
 """(module, qualified name) of each function whose code was fetched by a stub."""
+OTHERS_WRITE = 0o022
+"""The mode bits by which another user could put code into a file that this one executes."""
+
 booted = False
 """Whether this module came out of a boot file."""
+
+
+def off() -> bool:
+    """Return whether the user turned packs off."""
+    return posix.environ.get(b"PYCONTAIN_PACK") == b"0"
 
 
 def boot(module: Any, rows: list[Row]) -> None:
@@ -59,7 +68,7 @@ def verb(argv: Sequence[str], valued: Sequence[str], packed: frozenset[str]) -> 
 
     `valued` are the options before the verb that another word belongs to.
     """
-    if b"PYCONTAIN_PACK" in posix.environ:
+    if off():
         return ""
     skip = False
     for word in argv:
@@ -74,7 +83,7 @@ def verb(argv: Sequence[str], valued: Sequence[str], packed: frozenset[str]) -> 
 
 def load(key: str) -> bool:
     """Bring in every module of the pack `key`; False when there is none that is up to date."""
-    found = _read(path_of(key))
+    found = read(path_of(key))
     if found is None:
         return False
     version, rows = found
@@ -93,13 +102,17 @@ def load(key: str) -> bool:
     return True
 
 
-def _read(path: str) -> tuple[Any, list[Row]] | None:
+def read(path: str) -> tuple[Any, list[Row]] | None:
+    """Return what a pack or boot file holds, None when there is none to be trusted."""
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return None
     try:
-        first, rows = marshal.loads(posix.read(fd, posix.fstat(fd).st_size))
+        status = posix.fstat(fd)
+        if status.st_mode & OTHERS_WRITE:
+            return None
+        first, rows = marshal.loads(posix.read(fd, status.st_size))
     except (EOFError, ValueError, TypeError):
         return None
     finally:
@@ -118,16 +131,16 @@ def writable() -> bool:
 
 
 def _fresh(rows: list[Row]) -> bool:
-    """Return whether every source is as it was when the pack was written."""
+    """Return whether there are rows, and every source is as it was when the pack was written."""
     stat = posix.stat
     try:
         for _, path, modified, size, _, _ in rows:
             status = stat(path)
             if status.st_mtime_ns != modified or status.st_size != size:
                 return False
-    except OSError:
+    except (OSError, TypeError, ValueError):
         return False
-    return True
+    return bool(rows)
 
 
 class _Spec:
@@ -223,9 +236,9 @@ class Recorder:
 
 def complete_boot(key: str, entry: str) -> None:
     """Write KEY.boot for the command whose entry module is `entry`, if it is missing or stale."""
-    if booted or not writable():
+    if booted or off() or not writable():
         return
-    found = _read(path_of(key, "boot"))
+    found = read(path_of(key, "boot"))
     if found is not None and _fresh(found[1]):
         return
     from pycontain import packing

@@ -8,7 +8,7 @@ import os
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pycontain.pack import EXTENSION, FETCH, MODULE, MODULES, PACKAGE, VERSION, path_of
+from pycontain.pack import EXTENSION, FETCH, MODULE, MODULES, PACKAGE, VERSION, path_of, read
 from pycontain.stubs import function_at
 
 if TYPE_CHECKING:
@@ -117,13 +117,10 @@ def _code(
 
 def widen(key: str, further: set[tuple[str, str]]) -> None:
     """Write the pack `key` again with the code of `further` functions in it."""
-    try:
-        with open(path_of(key), "rb") as file:
-            version, rows = marshal.loads(file.read())
-    except (OSError, ValueError, EOFError, TypeError):
+    found = read(path_of(key))
+    if found is None or found[0] != VERSION:
         return
-    if version != VERSION:
-        return
+    rows = found[1]
     kept = {(row[0], name) for row in rows if row[5] for name in _with_code(row[5])}
     write(key, [(row[0], row[1], row[4]) for row in rows], kept | further)
 
@@ -229,6 +226,12 @@ def _stub(name: str, code: CodeType) -> CodeType:
 
 def _replace(path: str, content: bytes) -> None:
     temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "xb") as file:
-        file.write(content)
-    os.replace(temporary, path)
+    # Whatever the caller's umask: `read` takes no file that others may write.
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        with open(fd, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise

@@ -165,7 +165,8 @@ static void hold_interrupt(void)
 }
 
 /* What Python is to do: take the modules of the command out of KEY.boot (see pycontain/pack.py), or else
- * import them, and call FUNCTION of the module ENTRY. */
+ * import them, and call FUNCTION of the module ENTRY. A boot file that others may write, or that is
+ * broken in any way, is as good as none. 524288 is O_CLOEXEC, 18 the write bits of group and others. */
 #define BOOT(KEY, ENTRY, FUNCTION)                                                                \
     "import _signal, marshal, posix, sys\n"                                                       \
     "if _signal.getsignal(2) is _signal.default_int_handler: _signal.signal(2, 0)\n"              \
@@ -173,14 +174,16 @@ static void hold_interrupt(void)
     "s = sys.argv.pop(1)\n"                                                                       \
     "sys.path.insert(0, s)\n"                                                                     \
     "try:\n"                                                                                      \
+    " if posix.environ.get(b'PYCONTAIN_PACK') == b'0': raise OSError\n"                           \
     " f = posix.open(f'{s}/pycontain/__pycache__/" KEY ".{sys.implementation.cache_tag}.boot', 524288)\n" \
-    " c, r = marshal.loads(posix.read(f, 1 << 20))\n"                                             \
+    " d = b'' if posix.fstat(f).st_mode & 18 else posix.read(f, 1 << 20)\n"                       \
     " posix.close(f)\n"                                                                           \
+    " c, r = marshal.loads(d)\n"                                                                  \
     " m = type(sys)('pycontain.pack')\n"                                                          \
     " m.__file__ = r[0][1]\n"                                                                     \
     " exec(c, m.__dict__)\n"                                                                      \
     " m.boot(m, r)\n"                                                                             \
-    "except (EOFError, OSError, TypeError, ValueError): pass\n"                                   \
+    "except Exception: pass\n"                                                                    \
     "from " ENTRY " import " FUNCTION " as go\n"                                                  \
     "go()"
 

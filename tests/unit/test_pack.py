@@ -136,6 +136,23 @@ def test_a_broken_pack_is_not_taken(place: Path, content: bytes) -> None:
     assert load_alone(place) == "False\n"
 
 
+@pytest.mark.parametrize("mode", [0o666, 0o664, 0o646])
+def test_a_pack_that_others_may_write_is_not_taken(place: Path, mode: int) -> None:
+    run(place, set())
+    assert load_alone(place) == "True\n"
+    (place / "key").chmod(mode)
+    assert load_alone(place) == "False\n"
+
+
+def test_nobody_else_may_write_a_pack_whatever_the_umask(place: Path) -> None:
+    before = os.umask(0)
+    try:
+        run(place, set())
+    finally:
+        os.umask(before)
+    assert (place / "key").stat().st_mode & 0o777 == 0o644
+
+
 BOOT = """
 import sys
 sys.path.insert(0, {checkout!r})

@@ -236,11 +236,14 @@ def test_spec_writes_a_config_once(tmp_path: Path) -> None:
 def test_a_verb_has_a_pack_of_its_own(
     monkeypatch: pytest.MonkeyPatch, argv: list[str], key: str
 ) -> None:
-    monkeypatch.delenv("PYCONTAIN_PACK", raising=False)
     import posix
 
     monkeypatch.setattr(posix, "environ", {})
     assert begin.pack_key(argv) == key
+    monkeypatch.setattr(posix, "environ", {b"PYCONTAIN_PACK": b"1"})
+    assert begin.pack_key(argv) == key
+    monkeypatch.setattr(posix, "environ", {b"PYCONTAIN_PACK": b"0"})
+    assert begin.pack_key(argv) == ""
 
 
 HOT = {
