@@ -7,7 +7,9 @@ symbolic link is in the way is the runtime's business, at the moment of mounting
 
 from __future__ import annotations
 
-from pycontain.errors import UsageError
+import posix
+
+from pycontain.errors import KernelError, UsageError
 from pycontain.spec.values import (
     bad,
     boolean,
@@ -150,6 +152,17 @@ def destination(path: str, what: str, text: str) -> str:
     return cleaned
 
 
+def _host_path(source: str, what: str) -> str:
+    """Return a bind's source as an absolute path; one that begins with a dot is the caller's."""
+    if source.startswith("/"):
+        return clean_path(source)
+    try:
+        here = posix.getcwd()
+    except OSError as error:
+        raise KernelError(f"{what} {source}: find the working directory", "", error) from None
+    return clean_path(f"{here}/{source}")
+
+
 def volume(text: str, what: str) -> Mount:
     """Return the mount of `[SOURCE:]DESTINATION[:OPTIONS]`; SOURCE is a path or a volume's name."""
     parts = text_value(text, what).split(":")
@@ -161,10 +174,11 @@ def volume(text: str, what: str) -> Mount:
     if not VOLUME_WORDS.issuperset(words):
         raise bad(what, text, "options from " + " ".join(sorted(VOLUME_WORDS)))
     options = [word for word in words if word not in IGNORED_WORDS]
-    if source.startswith("/"):
-        return Mount("bind", clean_path(source), place, options, f"--volume {text}", create=True)
-    if source.startswith((".", "~")):
-        raise bad(what, text, "an absolute source path, or a volume name")
+    if source.startswith(("/", ".")):
+        path = _host_path(source, what)
+        return Mount("bind", path, place, options, f"--volume {text}", create=True)
+    if source.startswith("~"):
+        raise bad(what, text, "a source path that begins with / or ., or a volume name")
     if source:
         container_name(source, what)
     copy = "nocopy" not in words
@@ -226,9 +240,9 @@ def _check_keys(kind: str, fields: dict[str, str], text: str, what: str) -> None
 def _source(kind: str, fields: dict[str, str], text: str, what: str) -> str:
     source = fields.get("source", "")
     if kind == "bind":
-        if not source.startswith("/"):
-            raise bad(what, text, "an absolute source path")
-        return clean_path(source)
+        if not source.startswith(("/", ".")):
+            raise bad(what, text, "a source path that begins with / or .")
+        return _host_path(source, what)
     return container_name(source, what) if source else ""
 
 

@@ -157,14 +157,32 @@ def test_volumes_read_as_in_docker(
 
 
 @pytest.mark.parametrize(
+    ("source", "path"), [(".", "/here/now"), ("./a", "/here/now/a"), ("../a/./b", "/here/a/b")]
+)
+@pytest.mark.parametrize(
+    ("parse", "form"),
+    [(files.volume, "{}:/x:ro"), (files.mount, "type=bind,src={},dst=/x,readonly")],
+)
+def test_a_source_that_begins_with_a_dot_is_the_callers(
+    monkeypatch: pytest.MonkeyPatch,
+    parse: Callable[[str, str], files.Mount],
+    form: str,
+    source: str,
+    path: str,
+) -> None:
+    monkeypatch.setattr("posix.getcwd", lambda: "/here/now")
+    mount = parse(form.format(source), "option")
+    assert (mount.kind, mount.source, mount.options) == ("bind", path, ["ro"])
+
+
+@pytest.mark.parametrize(
     ("parse", "text"),
     [
         (files.volume, "a:b"),
         (files.volume, "/a:/"),
         (files.volume, "/a:/b:nosuch"),
-        (files.volume, "./a:/b"),
+        (files.volume, "~/a:/b"),
         (files.volume, "/a\0:/b"),
-        (files.volume, "../x:/b"),
         (files.mount, "type=bind,src=a,dst=/b"),
         (files.mount, "type=nosuch,dst=/b"),
         (files.mount, "type=tmpfs,src=/a,dst=/b"),
