@@ -135,11 +135,14 @@ _AGES = (
 
 
 def age(timestamp: str) -> str:
-    """Return how long ago an RFC 3339 time was, in docker's words; "N/A" for none."""
+    """Return how long ago an RFC 3339 time was, in docker's words; "N/A" for none.
+
+    Reproducible builds say 1970 for "no time".
+    """
     from pycontain.engine.clock import parse_time
 
     seconds = parse_time(timestamp) if timestamp else None
-    return "N/A" if seconds is None else ago(time.time() - seconds) + " ago"
+    return "N/A" if seconds is None or seconds <= 0 else ago(time.time() - seconds) + " ago"
 
 
 def local_time(seconds: float) -> str:
