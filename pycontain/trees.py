@@ -1,4 +1,4 @@
-"""Directory trees without following a symlink: removal at any depth, and small atomic files.
+"""Directory trees without following a symlink: making, removal at any depth, small atomic files.
 
 Owns what image, rootfs and the engine share of it; which trees there are is their business.
 Everything goes through `dir_fd`, so a name that becomes a symlink meanwhile leads nowhere.
@@ -9,12 +9,28 @@ from __future__ import annotations
 import errno
 import posix
 
+from pycontain.errors import KernelError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from posix import DirEntry
 
 DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _MAX_DEPTH = 64
+
+
+def make_directories(path: str, mode: int = 0o700) -> None:
+    """Make a directory and its parents; those that are there stay as they are.
+
+    Raises KernelError. A dangling symlink counts as there, and what is below it as missing.
+    """
+    for end in [at for at, letter in enumerate(path) if letter == "/" and at] + [len(path)]:
+        try:
+            posix.mkdir(path[:end], mode)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise KernelError("make directory", path[:end], error, call="mkdir") from None
 
 
 def remove(path: str | bytes, *, dir_fd: int | None = None) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import posix
 import time
-from errno import EEXIST, EINVAL, ELOOP, ENOENT
+from errno import EINVAL, ELOOP, ENOENT
 
 from pycontain import trees
 from pycontain.engine.record import Exit, Record
@@ -191,7 +191,7 @@ class Store:
                 posix.symlink(identity, path)
                 return
             except FileNotFoundError:
-                make_directories(self.root + "/names")
+                trees.make_directories(self.root + "/names")
             except FileExistsError:
                 holder = self._holder(path)
                 if not self._drop_stale(path):
@@ -240,7 +240,7 @@ class Store:
         try:
             posix.mkdir(path, 0o700)
         except FileNotFoundError:
-            make_directories(self.root + "/containers")
+            trees.make_directories(self.root + "/containers")
             posix.mkdir(path, 0o700)
         except OSError as error:
             raise KernelError("make container directory", path, error, call="mkdir") from None
@@ -386,21 +386,11 @@ def new_id() -> str:
     return posix.urandom(32).hex()
 
 
-def make_directories(path: str) -> None:
-    """Make a directory and its parents, for their owner alone; existing ones stay."""
-    for end in [at for at, letter in enumerate(path) if letter == "/" and at] + [len(path)]:
-        try:
-            posix.mkdir(path[:end], 0o700)
-        except OSError as error:
-            if error.errno != EEXIST:
-                raise KernelError("make directory", path[:end], error, call="mkdir") from None
-
-
 def _open_making(path: str, flags: int) -> int:
     try:
         return posix.open(path, flags, 0o600)
     except FileNotFoundError:
-        make_directories(path.rpartition("/")[0])
+        trees.make_directories(path.rpartition("/")[0])
     except OSError as error:
         raise KernelError("open lock", path, error) from None
     return posix.open(path, flags, 0o600)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import posix
 
-from pycontain.engine.store import make_directories, new_id
+from pycontain import trees
+from pycontain.engine.store import new_id
 from pycontain.errors import KernelError, UsageError, quote
 
 TYPE_CHECKING = False
@@ -63,7 +64,7 @@ def make(data_root: str, name: str) -> tuple[bool, str]:
         posix.stat(path)
         return False, path
     except FileNotFoundError:
-        make_directories(path.rpartition("/")[0])
+        trees.make_directories(path.rpartition("/")[0])
     try:
         posix.mkdir(path, 0o755)
         posix.chmod(path, 0o755)
@@ -76,8 +77,6 @@ def make(data_root: str, name: str) -> tuple[bool, str]:
 
 def remove(data_root: str, name: str) -> None:
     """Remove a volume; missing is no error."""
-    from pycontain import trees
-
     try:
         trees.remove(f"{data_root}/volumes/{name}")
     except OSError as error:
@@ -137,15 +136,7 @@ def _check_source(mount: Mount) -> None:
             raise UsageError(f"{mount.origin}: {quote(mount.source)} does not exist") from None
     except OSError as error:
         raise KernelError("bind source", mount.source, error) from None
-    for end in [at for at, letter in enumerate(mount.source) if letter == "/" and at] + [
-        len(mount.source)
-    ]:
-        try:
-            posix.mkdir(mount.source[:end], 0o755)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise KernelError("make bind source", mount.source, error, call="mkdir") from None
+    trees.make_directories(mount.source, 0o755)
 
 
 def listing(mounts: list[tuple[Any, str]]) -> list[dict[str, object]]:

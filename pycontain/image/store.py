@@ -224,7 +224,7 @@ class ImageStore:
     def prepare(self) -> None:
         """Make the store's directories; only the owner may enter (layers hold setuid programs)."""
         for path in ("", "/blobs", "/blobs/sha256", "/images", "/tags"):
-            _make_directory(self.root + path)
+            trees.make_directories(self.root + path)
 
     def commit(self, image: Image) -> None:
         """Write the record: from here on the image exists."""
@@ -250,7 +250,7 @@ class ImageStore:
         temporary = f"{directory}/.tmp-{posix.urandom(8).hex()}"
         target = f"../../images/{image_id.removeprefix('sha256:')}"
         while True:
-            _make_directory(directory)
+            trees.make_directories(directory)
             try:
                 posix.symlink(target, temporary)
                 posix.rename(temporary, path)
@@ -344,17 +344,3 @@ def _ignoring(errnos: tuple[int, ...], call: Any, path: str) -> None:
     except OSError as error:
         if error.errno not in errnos:
             raise
-
-
-def _make_directory(path: str, *, parents: bool = True) -> None:
-    try:
-        posix.mkdir(path, 0o700)
-    except FileExistsError:
-        return
-    except OSError as error:
-        # Below a dangling symlink it stays missing however often the parent is made.
-        parent = path.rpartition("/")[0]
-        if not parents or not parent or not isinstance(error, FileNotFoundError):
-            raise KernelError("make directory", path, error, call="mkdir") from error
-        _make_directory(parent)
-        _make_directory(path, parents=False)

@@ -33,10 +33,7 @@ class Stages:
     def prepare(self) -> None:
         """Make the directories; only their owner may enter, since layers hold setuid programs."""
         for path in (self.path, f"{self.path}/l"):
-            try:
-                os.makedirs(path, 0o700, exist_ok=True)
-            except OSError as error:
-                raise KernelError("make directory", path, error) from error
+            trees.make_directories(path)
 
     def has(self, chain_id: str) -> bool:
         """Tell whether the layer is unpacked."""

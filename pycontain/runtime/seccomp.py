@@ -17,7 +17,7 @@ import marshal
 import posix
 from _imp import source_hash
 
-from pycontain.errors import InvalidError, UnsupportedError
+from pycontain.errors import InvalidError, KernelError, UnsupportedError
 from pycontain.paths import run_root
 
 TYPE_CHECKING = False
@@ -164,10 +164,12 @@ def _load(directory: str, content: bytes) -> bytes:
 
 def _save(directory: str, content: bytes, compiled: bytes) -> None:
     """Keep a compiled filter; a directory that cannot be written is no error."""
+    from pycontain import trees
+
     key = _key(content)
     temporary = f"{directory}/.{key}.{posix.getpid()}"
     try:
-        _make_directory(directory)
+        trees.make_directories(directory)
         fd = posix.open(
             temporary,
             posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC | posix.O_NOFOLLOW,
@@ -178,18 +180,8 @@ def _save(directory: str, content: bytes, compiled: bytes) -> None:
         finally:
             posix.close(fd)
         posix.rename(temporary, f"{directory}/{key}")
-    except OSError:
+    except (OSError, KernelError):
         return
-
-
-def _make_directory(directory: str) -> None:
-    try:
-        posix.mkdir(directory, 0o700)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        posix.mkdir(directory.rpartition("/")[0], 0o711)
-        posix.mkdir(directory, 0o700)
 
 
 def check_arch(arch: str) -> None:

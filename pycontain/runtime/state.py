@@ -112,19 +112,11 @@ def claim(run_root: str, id: str) -> str:
             raise ConflictError(f"container with given ID already exists: {id}") from None
         if error.errno != ENOENT:
             raise KernelError("make state directory", home, error, call="mkdir") from None
-        make_directories(run_root)
+        from pycontain import trees
+
+        trees.make_directories(run_root)
         return claim(run_root, id)
     return home
-
-
-def make_directories(path: str) -> None:
-    """Make `path` and its parents with mode 0700; one that is there stays as it is."""
-    for end in [i for i, c in enumerate(path) if c == "/" and i] + [len(path)]:
-        try:
-            posix.mkdir(path[:end], 0o700)
-        except OSError as error:
-            if error.errno != EEXIST:
-                raise KernelError("make directory", path[:end], error, call="mkdir") from None
 
 
 def save(home: str, state: State) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pycontain import trees
+from pycontain.errors import KernelError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,3 +94,21 @@ def test_a_fifo_a_device_and_a_large_file_are_not_read(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="large"):
         trees.read_file(str(tmp_path / "large"), 100)
     assert len(trees.read_file(str(tmp_path / "large"), 101)) == 101
+
+
+def test_directories_are_made_for_their_owner_and_those_there_stay(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    trees.make_directories(f"{tmp_path}/a/b")
+    trees.make_directories(f"{tmp_path}/a/b/c", 0o755)
+    assert [(tmp_path / path).stat().st_mode & 0o777 for path in (".", "a/b", "a/b/c")] == [
+        0o755, 0o700, 0o755,
+    ]  # fmt: skip
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with pytest.raises(KernelError, match=r"make directory .*/file/a: mkdir: .*ENOTDIR"):
+        trees.make_directories(f"{tmp_path}/file/a/b")
+    with pytest.raises(KernelError, match=r"make directory .*/dangling/a: mkdir: .*ENOENT"):
+        trees.make_directories(f"{tmp_path}/dangling/a/b")
