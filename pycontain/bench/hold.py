@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pycontain.bench.launch import LaunchError
+from pycontain.bench.launch import LaunchError, memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,19 +26,20 @@ def held(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[None]:
 
     It is asked to end by SIGTERM, which engines pass on, and killed with its session after that.
     """
-    process = subprocess.Popen(
-        argv,
-        env=dict(env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        _wait_for_output(process, argv[0])
-        yield
-    finally:
-        _end(process)
+    with memory("in") as empty, memory("err") as err:
+        process = subprocess.Popen(
+            argv,
+            env=dict(env),
+            stdin=empty,
+            stdout=subprocess.PIPE,
+            stderr=err,
+            start_new_session=True,
+        )
+        try:
+            _wait_for_output(process, argv[0])
+            yield
+        finally:
+            _end(process)
 
 
 def _wait_for_output(process: subprocess.Popen[bytes], name: str) -> None:

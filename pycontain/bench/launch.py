@@ -87,12 +87,17 @@ def launch_argv(setting: Setting, argv: Sequence[str], report_fd: int | str = ""
 
 def launch(argv: Sequence[str], setting: Setting, timeout_s: float) -> Launch:
     """Run `argv` to its end. Raises LaunchError when the time is up or there is no report."""
-    with _memory("out") as out, _memory("err") as err, _memory("report") as report:
+    with (
+        memory("in") as empty,
+        memory("out") as out,
+        memory("err") as err,
+        memory("report") as report,
+    ):
         try:
             process = subprocess.Popen(
                 launch_argv(setting, argv, report.fileno()),
                 env=dict(setting.env),
-                stdin=subprocess.DEVNULL,
+                stdin=empty,
                 stdout=out,
                 stderr=err,
                 pass_fds=(report.fileno(),),
@@ -119,7 +124,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _memory(name: str) -> FileIO:
+def memory(name: str) -> FileIO:
+    """Return a file in memory for a standard stream.
+
+    Not the null device: runsc gives the descriptors it is started with to nobody.
+    """
     return FileIO(os.memfd_create(f"bench-{name}"), "w+b")
 
 

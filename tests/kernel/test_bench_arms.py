@@ -33,6 +33,16 @@ def place() -> Iterator[Place]:
     assert not place.path.exists()
 
 
+@pytest.fixture(autouse=True)
+def the_hosts_null_device_stays() -> Iterator[None]:
+    before = Path("/dev/null").stat()
+    yield
+    after = Path("/dev/null").stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (
+        before.st_mode, before.st_uid, before.st_gid,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def image() -> BenchImage:
     return suite_image()
