@@ -40,7 +40,7 @@ def limit_files(resources: Resources, has: Has = lambda name: True, quota: str =
     """
     writes: Writes = []
     _cpu(resources.get("cpu") or {}, quota, writes)
-    _memory(resources.get("memory") or {}, writes)
+    _memory(resources.get("memory") or {}, has, writes)
     pids = resources.get("pids") or {}
     if "limit" in pids:
         writes.append(("pids.max", limit(pids["limit"])))
@@ -130,7 +130,7 @@ def cpuset(cpu: Cpu, writes: Writes) -> None:
         writes.append(("cpuset.mems", cpu["mems"]))
 
 
-def _memory(memory: Memory, writes: Writes) -> None:
+def _memory(memory: Memory, has: Has, writes: Writes) -> None:
     if memory.get("swappiness") is not None:
         raise UnsupportedError(
             "memory.swappiness exists on cgroup v1 only", hint="set vm.swappiness on the host"
@@ -140,7 +140,8 @@ def _memory(memory: Memory, writes: Writes) -> None:
     if memory.get("kernelTCP", -1) != -1:
         raise UnsupportedError("memory.kernelTCP exists on cgroup v1 only")
     swap = swap_max(memory)
-    if swap:
+    # A kernel that does not count swap has no limit to take off.
+    if swap and (swap != "max" or has("memory.swap.max")):
         writes.append(("memory.swap.max", swap))
     if "limit" in memory:
         writes.append(("memory.max", limit(memory["limit"])))
@@ -149,10 +150,13 @@ def _memory(memory: Memory, writes: Writes) -> None:
 
 
 def swap_max(memory: Memory) -> str:
-    """Return memory.swap.max, "" when nothing is asked; OCI's swap counts memory plus swap."""
+    """Return memory.swap.max, "" when nothing is asked; OCI's swap counts memory plus swap.
+
+    Memory without limit takes the limit of swap off too, as on v1, where it must.
+    """
     total, ram = memory.get("swap"), memory.get("limit")
     if total is None:
-        return ""
+        return "max" if ram == -1 else ""
     if total < 0 or ram == -1:
         return "max" if total <= 0 else str(total)
     if ram is None:
@@ -170,13 +174,14 @@ def _io(block: BlockIO, has: Has, writes: Writes) -> None:
     if block.get("weight"):
         writes.append((name, str(block["weight"] if bfq else io_weight(block["weight"]))))
     for device in block.get("weightDevice") or []:
-        weight = device["weight"] if bfq else io_weight(device["weight"])
-        writes.append((name, f"{device['major']}:{device['minor']} {weight}"))
+        if device.get("weight"):
+            weight = device["weight"] if bfq else io_weight(device["weight"])
+            writes.append((name, f"{device['major']}:{device['minor']} {weight}"))
     rates: dict[str, list[str]] = {}
     for field, key in THROTTLES:
         for throttle in throttles(block, field):
-            # v1's 0 takes a limit off, which v2 calls max.
-            rate = throttle["rate"] or "max"
+            # v1's 0, or no rate, takes a limit off, which v2 calls max.
+            rate = throttle.get("rate") or "max"
             node = f"{throttle['major']}:{throttle['minor']}"
             rates.setdefault(node, []).append(f"{key}={rate}")
     writes.extend(("io.max", f"{node} {' '.join(words)}") for node, words in rates.items())

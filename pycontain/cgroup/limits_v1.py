@@ -122,4 +122,4 @@ def _blkio(block: BlockIO, has: Has, writes: Writes) -> None:
             writes.append(("blkio.leaf_weight_device", f"{node} {device['leafWeight']}"))
     for field, file in THROTTLES:
         for limit in throttles(block, field):
-            writes.append((file, f"{limit['major']}:{limit['minor']} {limit['rate']}"))
+            writes.append((file, f"{limit['major']}:{limit['minor']} {limit.get('rate', 0)}"))

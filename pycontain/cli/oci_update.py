@@ -5,7 +5,7 @@ from __future__ import annotations
 from pycontain.cli.oci_options import whole_number
 from pycontain.errors import UnsupportedError
 from pycontain.oci import codec
-from pycontain.runtime import bundle, validate
+from pycontain.runtime import bundle, tolerate, validate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,14 +31,12 @@ _SIZES = {
 }
 _TEXTS = {"cpuset_cpus": ("cpu", "cpus"), "cpuset_mems": ("cpu", "mems")}
 _UNITS = {"b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
-_KEPT_ZERO = frozenset(("burst", "idle", "swappiness"))
-"""Fields whose zero is a value; in the others engines write 0 for "leave it as it is"."""
 
 
 def resources(options: Any) -> Resources:
     """Return what the options ask for; raises UsageError, InvalidError, UnsupportedError."""
     if options.resources:
-        return _from_file(options.resources)
+        return tolerate.without_zeros(_from_file(options.resources))
     if options.l3_cache_schema or options.mem_bw_schema:
         raise UnsupportedError("resource control (intelRdt) is not supported")
     found: dict[str, dict[str, object]] = {}
@@ -47,7 +45,7 @@ def resources(options: Any) -> Resources:
             value = getattr(options, key)
             if value:
                 found.setdefault(group, {})[field] = convert("--" + key.replace("_", "-"), value)
-    return validate.validate_resources(found, "update")
+    return tolerate.without_zeros(validate.validate_resources(found, "update"))
 
 
 def _text(option: str, value: str) -> str:
@@ -74,16 +72,4 @@ def _is_decimal(text: str) -> bool:
 
 def _from_file(path: str) -> Resources:
     data = bundle.read_all(0, "standard input") if path == "-" else bundle.read_document(path)
-    wanted = validate.validate_resources(codec.loads(data, "resources"), "resources")
-    return without_zeros(wanted)
-
-
-def without_zeros(wanted: Resources) -> Resources:
-    """Return `wanted` without the fields that say nothing: 0, "", and empty groups."""
-    kept: dict[str, object] = {}
-    for group, fields in wanted.items():
-        if isinstance(fields, dict) and group != "unified":
-            fields = {k: v for k, v in fields.items() if k in _KEPT_ZERO or v not in (0, "")}
-        if fields:
-            kept[group] = fields
-    return kept  # type: ignore[return-value]
+    return validate.validate_resources(codec.loads(data, "resources"), "resources")

@@ -2,8 +2,8 @@
 
 Owns the device rules every container gets besides its own, the capabilities nobody knows (the
 specification wants a warning, not an error), relative mount destinations (deprecated, they count
-from the root) and the mode of a tmpfs that has none (that of the directory it covers). The engine's
-own specs never come here: they are complete.
+from the root), limits of 0 (no limit is meant) and the mode of a tmpfs that has none (that of the
+directory it covers). The engine's own specs never come here: they are complete.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from pycontain.syscalls import constants, kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pycontain.oci.runtime import DeviceRule, Process, Spec
+    from pycontain.oci.runtime import DeviceRule, Process, Resources, Spec
 
 _DENY_ALL: DeviceRule = {"allow": False, "access": "rwm"}
+_KEPT_ZERO = frozenset(("burst", "idle", "swappiness"))
+"""Resources whose zero is a value."""
 
 
 def _allow(kind: str, major: int, minor: int, access: str = "rwm") -> DeviceRule:
@@ -48,13 +50,26 @@ def adjust(spec: Spec) -> list[str]:
             notes.append(f"mounts[{index}].destination is relative, which is deprecated")
             mount["destination"] = "/" + mount["destination"]
     notes += _drop_a(spec)
+    linux = spec.get("linux", {})
+    if linux.get("resources"):
+        linux["resources"] = without_zeros(linux["resources"])
     _guard_devices(spec)
     _give_modes(spec)
-    pids = spec.get("linux", {}).get("resources", {}).get("pids")
-    if pids and pids.get("limit") == 0:
-        # Engines write it for "no limit" (podman --pids-limit 0), and runc takes it so.
-        pids["limit"] = -1
     return notes
+
+
+def without_zeros(wanted: Resources) -> Resources:
+    """Return `wanted` without the fields that say nothing: 0, "", and empty groups.
+
+    Engines write every field they know (podman --pids-limit 0), and runc takes 0 for absent.
+    """
+    kept: dict[str, object] = {}
+    for group, fields in wanted.items():
+        if isinstance(fields, dict) and group != "unified":
+            fields = {k: v for k, v in fields.items() if k in _KEPT_ZERO or v not in (0, "")}
+        if fields:
+            kept[group] = fields
+    return kept  # type: ignore[return-value]
 
 
 def drop_unknown_capabilities(process: Process) -> list[str]:

@@ -203,6 +203,62 @@ def test_update_by_single_flags(oci: Oci, bundle: Bundle, path: str) -> None:
     assert cgroup_file(path, *KNOBS[2][2:]).read_text().strip() == "10"
 
 
+NO_LIMIT = 1 << 62
+"""More than any limit that was set; v1 writes "none" as the largest number of whole pages."""
+
+
+def limit_in(file: Path) -> int:
+    text = file.read_text().strip()
+    return NO_LIMIT if text == "max" else min(int(text), NO_LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("memory", "limit"),
+    [
+        ({"limit": LIMIT, "swap": 0, "reservation": 0}, LIMIT),
+        ({"limit": 0}, NO_LIMIT),
+        ({"limit": 0, "swap": -1}, NO_LIMIT),
+    ],
+)
+@pytest.mark.lacks(crun="writes the zeros")
+def test_a_limit_of_zero_is_no_limit(
+    oci: Oci, bundle: Bundle, path: str, memory: dict[str, int], limit: int
+) -> None:
+    bundle.linux["resources"] = {"memory": memory, "pids": {"limit": 0}}
+    oci.running(bundle)
+    assert limit_in(cgroup_file(path, *KNOBS[0][2:])) == limit
+    assert limit_in(cgroup_file(path, *KNOBS[2][2:])) == NO_LIMIT
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"throttleReadBpsDevice": [{"major": 7, "minor": 0}]},
+        {"weight": 0, "weightDevice": [{"major": 7, "minor": 0}]},
+    ],
+)
+def test_a_device_without_rate_or_weight_has_no_limit(
+    oci: Oci, bundle: Bundle, block: dict[str, Any]
+) -> None:
+    bundle.linux["resources"] = {"blockIO": block}
+    oci.run(bundle)
+
+
+@pytest.mark.lacks(crun="writes the zeros")
+def test_update_by_flags_leaves_alone_what_is_zero(oci: Oci, bundle: Bundle, path: str) -> None:
+    bundle.linux["resources"] = {
+        "memory": {"limit": LIMIT},
+        "pids": {"limit": 20},
+        "cpu": {"quota": 50000, "period": 100000},
+    }
+    oci.running(bundle)
+    oci("update", "--memory", "0", "--memory-swap", "0", "--memory-reservation", "0", "one")
+    oci("update", "--pids-limit", "0", "--cpu-quota", "0", "one")
+    assert cgroup_file(path, *KNOBS[0][2:]).read_text().strip() == str(LIMIT)
+    assert cgroup_file(path, *KNOBS[2][2:]).read_text().strip() == "20"
+    assert cgroup_file(path, *KNOBS[4][2:]).read_text().strip() == KNOBS[4][3 if UNIFIED else 2][-1]
+
+
 @pytest.mark.lacks(crun="writes the zeros")
 def test_update_leaves_alone_what_it_does_not_name(oci: Oci, bundle: Bundle, path: str) -> None:
     bundle.linux["resources"] = {"memory": {"limit": LIMIT}, "pids": {"limit": 20}}

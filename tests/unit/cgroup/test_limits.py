@@ -14,7 +14,7 @@ from pycontain.errors import InvalidError, UnsupportedError
         ({}, []),
         ({"memory": {"limit": 64 << 20}}, [("memory.max", "67108864")]),
         ({"memory": {"limit": 0}}, [("memory.max", "0")]),
-        ({"memory": {"limit": -1}}, [("memory.max", "max")]),
+        ({"memory": {"limit": -1}}, [("memory.swap.max", "max"), ("memory.max", "max")]),
         (
             {"memory": {"limit": 100, "swap": 300}},
             [("memory.swap.max", "200"), ("memory.max", "100")],
@@ -95,6 +95,20 @@ def test_block_weight_takes_the_file_the_kernel_has():
     ]
 
 
+def test_a_device_without_weight_keeps_its_weight():
+    resources = {"blockIO": {"weightDevice": [{"major": 8, "minor": 0}]}}
+    assert limits.limit_files(resources) == []
+
+
+def test_without_limit_for_memory_there_is_none_for_swap_where_swap_is_counted():
+    resources = {"memory": {"limit": -1}}
+    assert limits.limit_files(resources, lambda name: False) == [("memory.max", "max")]
+    assert limits.limit_files({"memory": {"limit": 5, "swap": 5}}, lambda name: False) == [
+        ("memory.swap.max", "0"),
+        ("memory.max", "5"),
+    ]
+
+
 def test_throttles_of_one_device_share_a_line_and_zero_takes_the_limit_off():
     disk = {"major": 8, "minor": 0}
     resources = {
@@ -102,11 +116,11 @@ def test_throttles_of_one_device_share_a_line_and_zero_takes_the_limit_off():
             "throttleReadBpsDevice": [{**disk, "rate": 1000}],
             "throttleWriteBpsDevice": [{**disk, "rate": 0}],
             "throttleReadIOPSDevice": [{"major": 8, "minor": 16, "rate": 5}],
-            "throttleWriteIOPSDevice": [],
+            "throttleWriteIOPSDevice": [disk],
         }
     }
     assert limits.limit_files(resources) == [
-        ("io.max", "8:0 rbps=1000 wbps=max"),
+        ("io.max", "8:0 rbps=1000 wbps=max wiops=max"),
         ("io.max", "8:16 riops=5"),
     ]
 

@@ -56,6 +56,11 @@ from pycontain.errors import InvalidError, UnsupportedError
             {"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 1, "rate": 9}]}},
             [("blkio.throttle.read_bps_device", "8:1 9")],
         ),
+        (
+            {"blockIO": {"throttleWriteIOPSDevice": [{"major": 8, "minor": 1}]}},
+            [("blkio.throttle.write_iops_device", "8:1 0")],
+        ),
+        ({"blockIO": {"weightDevice": [{"major": 8, "minor": 1}]}}, []),
     ],
 )
 def test_each_knob_is_its_writes_in_order(resources, files):

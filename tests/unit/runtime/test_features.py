@@ -92,6 +92,27 @@ def test_standard_devices_follow_the_rules_of_the_config() -> None:
     assert rules[1:] == tolerate.STANDARD_DEVICES
 
 
+def test_a_limit_of_zero_is_no_limit() -> None:
+    disk = [{"major": 8, "minor": 0, "rate": 0}]
+    resources = {
+        "memory": {"limit": 64, "swap": 0, "reservation": 0, "swappiness": 0},
+        "pids": {"limit": 0},
+        "cpu": {"shares": 0, "cpus": "", "burst": 0, "idle": 0},
+        "blockIO": {"weight": 0, "throttleReadBpsDevice": disk},
+        "unified": {"memory.swap.max": "0"},
+    }
+    document = config(resources=resources)
+    tolerate.adjust(document)
+    found = document["linux"]["resources"]
+    del found["devices"]
+    assert found == {
+        "memory": {"limit": 64, "swappiness": 0},
+        "cpu": {"burst": 0, "idle": 0},
+        "blockIO": {"throttleReadBpsDevice": disk},
+        "unified": {"memory.swap.max": "0"},
+    }
+
+
 def test_a_config_that_allows_all_devices_is_left_alone() -> None:
     rules = [{"allow": True, "access": "rwm"}]
     document = config(resources={"devices": rules})
