@@ -150,6 +150,17 @@ class Scope(Cgroup):
             self._holder.end()
             self._holder = None
 
+    def kill(self) -> None:
+        """SIGKILL every process inside; systemd alone knows where a scope is that a crash left."""
+        if self.dirs or not self.owned:
+            super().kill()
+            return
+        try:
+            _call("KillUnit", "ssi", self.unit, "all", str(int(_signal.SIGKILL)))
+        except UnsupportedError:
+            # There is no such unit (any more).
+            return
+
     def remove(self) -> None:
         """Stop the unit and wait until its cgroup is gone."""
         self.close()
@@ -160,6 +171,8 @@ class Scope(Cgroup):
         except UnsupportedError:
             # systemd saw the last process leave and has collected the unit.
             pass
+        if not self.dirs:
+            return
         deadline = time.monotonic() + STOP_SECONDS
         while exists(self.dirs[UNIFIED]) and time.monotonic() < deadline:
             time.sleep(0.002)

@@ -305,6 +305,7 @@ def _record(options: RunOptions, image: Image, image_name: str) -> Record:
     record.labels = {**(image.config.get("Labels") or {}), **dict(options.label)}
     record.network = options.network or "none"
     record.cgroup_manager = options.cgroup_manager or "cgroupfs"
+    record.runtime = options.runtime
     record.auto_remove = options.rm
     record.tty = options.tty
     record.open_stdin = options.interactive

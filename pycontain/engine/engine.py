@@ -194,8 +194,11 @@ class Engine:
         if status or self.store.load_exit(record.id) is not None:
             return "exited"
         # Neither running nor ended: not started yet, or the host went down under it.
-        gone = record.ran and not self.store.is_locked(record.id)
-        return "exited" if gone else "created"
+        if not record.ran:
+            return "created"
+        if not self.store.is_locked(record.id):
+            return "exited"
+        return "running" if record.runtime else "created"
 
     def started(self, record: Record) -> float:
         """Return when a running container was started; now, if it has just ended."""
@@ -244,15 +247,25 @@ class Engine:
 
     def kill(self, word: str, signal: int) -> None:
         """Send a signal to the init of a running container; after SIGKILL wait for its end."""
-        record, container = self.running(word)
+        record = self.find(word)
         stamp = self.store.exit_stamp(record.id)
-        container.kill(signal)
+        if record.runtime:
+            from pycontain.engine import foreign
+
+            foreign.kill(self.store, record, signal)
+        else:
+            self.running(record.id)[1].kill(signal)
         if signal == SIGKILL:
             self._settle(record, stamp)
 
     def stop(self, word: str, seconds: int | None = None, signal: int | None = None) -> None:
         """Ask a container to end, wait, then kill it; one that does not run is left as it is."""
         record = self.find(word)
+        if record.runtime and self.status(record) == "running":
+            from pycontain.engine import foreign
+
+            foreign.end(self.store, record, seconds, signal)
+            return
         stamp = self.store.exit_stamp(record.id)
         container = self._alive(record)
         pidfd = self._pidfd(container) if container else -1
@@ -322,7 +335,7 @@ class Engine:
                 raise ConflictError(f"container {record.name} is in use by another command")
             if now > lost:
                 self._no_restart(record)
-                removal.stop_lost(self.store, record.id)
+                removal.stop_lost(self.store, record.id, record)
             time.sleep(0.01)
 
     def _pidfd(self, container: Container) -> int:

@@ -16,7 +16,8 @@ class Record:
     image is the name as given, image_id its digest; command is argv as it runs. `joins` maps an
     OCI namespace type to the id of the container it is shared with. `ran` tells that it was
     started. `volumes` are the anonymous volumes, removed with it on request. `mounts` is what
-    inspect shows, `rootfs_mounts` what makes the root file system.
+    inspect shows, `rootfs_mounts` what makes the root file system. `runtime` is the path of the
+    other runtime it was handed to, "" for ours.
     """
 
     __slots__ = (
@@ -40,6 +41,7 @@ class Record:
         "ran",
         "restart",
         "rootfs_mounts",
+        "runtime",
         "stop_signal",
         "stop_timeout",
         "tty",
@@ -62,6 +64,7 @@ class Record:
         self.volumes: list[str] = []
         self.network = "none"
         self.cgroup_manager = "cgroupfs"
+        self.runtime = ""
         self.auto_remove = False
         self.ran = False
         self.tty = False

@@ -8,12 +8,20 @@ is missing for done, so it may be repeated.
 from __future__ import annotations
 
 import time
+from errno import EINVAL, ENOENT, EPERM
 
 from pycontain import trees
 from pycontain.engine.record import Exit
-from pycontain.errors import InvalidError, KernelError, NotFoundError, PycontainError
+from pycontain.errors import (
+    InvalidError,
+    KernelError,
+    NotFoundError,
+    PycontainError,
+    UnsupportedError,
+)
 from pycontain.rootfs.snapshotter import Snapshotter
 from pycontain.runtime import container as containers
+from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +29,8 @@ if TYPE_CHECKING:
     from pycontain.engine.store import Lock, Store
 
 KILLED = 137
+MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
 
 
 def reconcile(store: Store) -> None:
@@ -79,7 +89,7 @@ def clear(store: Store, identity: str, name: str) -> None:
     except (NotFoundError, InvalidError):
         # Half made: there is nothing to keep.
         pass
-    started = stop_runtime(store, identity)
+    started = stop_runtime(store, identity, record)
     if record is None or record.auto_remove:
         remove_files(store, identity, record.name if record else name, record)
     elif started:
@@ -88,18 +98,25 @@ def clear(store: Store, identity: str, name: str) -> None:
         store.save_exit(identity, end)
 
 
-def stop_runtime(store: Store, identity: str) -> float:
+def stop_runtime(store: Store, identity: str, record: Record | None) -> float:
     """Kill what runs of a container and remove the runtime's state of it; return when it started.
 
-    0 when the runtime knows nothing of it.
+    0 when the runtime knows nothing of it. `record` is None when it cannot be read.
     """
+    if record is None:
+        unmount(store.directory(identity))
+    elif record.runtime:
+        from pycontain.engine import foreign
+
+        foreign.stop(store, record)
+        return record.created if store.load_exit(identity) is None else 0.0
     try:
         found = containers.load(store.run_root, identity)
     except NotFoundError:
         return 0.0
     except PycontainError:
         # Killed between making the state directory and writing state.json, or it was damaged.
-        stop_lost(store, identity)
+        stop_lost(store, identity, record)
         containers.delete_broken(store.run_root, identity)
         return 0.0
     started = found.state.created
@@ -107,11 +124,24 @@ def stop_runtime(store: Store, identity: str) -> float:
     return started
 
 
-def stop_lost(store: Store, identity: str) -> None:
+def unmount(directory: str) -> None:
+    """Unmount the root file system of a container; one that is not mounted is no error."""
+    target = directory + "/rootfs"
+    while True:
+        try:
+            kernel.umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW)
+        except OSError as error:
+            if error.errno in (EINVAL, ENOENT, EPERM):
+                return
+            raise KernelError("unmount rootfs", target, error, call="umount2") from None
+
+
+def stop_lost(store: Store, identity: str, record: Record | None) -> None:
     """Kill what runs of a container whose state is lost, by its cgroup, and remove that.
 
     The cgroup is named by the runtime's config.json, by the container's own, or by the default; it
-    may not exist. Whoever is responsible for the container then sees its end.
+    may not exist. Its manager is the record's, or what the name's form says. Whoever is responsible
+    for the container then sees its end.
     """
     from pycontain.cgroup import manager
 
@@ -121,10 +151,12 @@ def stop_lost(store: Store, identity: str) -> None:
         if found := _cgroups_path(path):
             wanted = found
             break
-    if ":" in wanted:
-        # A scope: systemd ends it with its last process, and names its cgroup.
+    kind = record.cgroup_manager if record else "systemd" if ":" in wanted else "cgroupfs"
+    try:
+        cgroup = manager.open(kind, wanted, id=identity)
+    except (InvalidError, UnsupportedError):
+        # Nothing was made under such a name, or systemd is not here any more.
         return
-    cgroup = manager.open("cgroupfs", wanted, id=identity)
     # `remove` leaves a cgroup alone that it did not make; this one is ours by its name.
     cgroup.owned = True
     cgroup.kill()
@@ -163,9 +195,9 @@ def remove_files(
 
 def remove(store: Store, record: Record, lock: Lock, *, volumes: bool) -> None:
     """Remove a stopped container; `lock` is given up with it."""
-    if not stop_runtime(store, record.id) and record.ran:
+    if not stop_runtime(store, record.id, record) and record.ran:
         # The state may have been deleted under it.
-        stop_lost(store, record.id)
+        stop_lost(store, record.id, record)
     remove_files(store, record.id, record.name, record, volumes=volumes)
     lock.release()
 
@@ -173,10 +205,10 @@ def remove(store: Store, record: Record, lock: Lock, *, volumes: bool) -> None:
 def remove_damaged(store: Store, identity: str, *, wait: float) -> None:
     """Kill and remove a container whose record cannot be read; its volumes stay."""
     # The monitor gives the lock up when its container ends.
-    stop_runtime(store, identity)
-    stop_lost(store, identity)
+    stop_runtime(store, identity, None)
+    stop_lost(store, identity, None)
     lock = store.lock_now(identity, wait=wait)
-    stop_runtime(store, identity)
+    stop_runtime(store, identity, None)
     remove_files(store, identity, "", None)
     store.release_names(identity)
     lock.release()

@@ -37,13 +37,14 @@ def redraft(engine: Engine, record: Record, lock: Lock | None = None) -> Draft:
     try:
         if not engine.store.exists(record.id):
             raise NotFoundError(f"container {record.name}: not found")
-        removal.stop_runtime(engine.store, record.id)
+        removal.stop_runtime(engine.store, record.id, record)
         directory = engine.store.directory(record.id)
         spec: Spec = engine.store.config(record.id)  # type: ignore[assignment]
         _join_again(engine, record, spec)
         wanted_end(directory, clear=True)
-        if not record.ran:
-            record.ran = True
+        if record.runtime or not record.ran:
+            # From here on it is our own runtime's.
+            record.runtime, record.ran = "", True
             engine.store.save(record)
     except BaseException:
         lock.release()

@@ -54,7 +54,8 @@ class Snapshotter:
 
     def remove(self, container_dir: str) -> None:
         """Remove what `prepare` made and the container wrote; missing is no error."""
-        for name in ("upper", "work", "rootfs"):
+        # rootfs first: while it is mounted here it is busy, and the layer below it stays whole.
+        for name in ("rootfs", "upper", "work"):
             try:
                 trees.remove(f"{container_dir}/{name}")
             except PermissionError:
