@@ -63,7 +63,12 @@ def exec(context: Context, options: Any, words: list[str]) -> int:
     _choose_cgroup(found, launch, options.cgroup)
     with Foreground() as attention:
         near = _own_terminal(process, launch, options.detach)
-        init = found.exec(process, launch, ignore_paused=options.ignore_paused)
+        init = found.exec(
+            process,
+            launch,
+            ignore_paused=options.ignore_paused,
+            paused_hint="use --ignore-paused to override",
+        )
         if options.pid_file:
             _write_pid_or_kill(options.pid_file, init)
         if options.detach:

@@ -99,6 +99,7 @@ class Maker:
         host = self._facts(options, image, record, directory)
         spec, origins = builder.build(options, image.config, command, host)
         record.command = spec["process"]["args"]
+        record.capabilities = process.root_capabilities(options, host)
         self._remember(record, spec, options)
         return Draft(record, directory, lock, rootfs_mounts, spec, origins)
 

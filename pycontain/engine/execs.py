@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontain.engine.engine import Engine
+    from pycontain.engine.record import Record
     from pycontain.oci.runtime import Process
     from pycontain.runtime.container import Container
 
@@ -35,17 +36,19 @@ def run(engine: Engine, word: str, command: Sequence[str], wanted: Mapping[str, 
     `wanted` are the options of `exec` by dest: env, user, workdir, tty, interactive, detach,
     privileged.
     """
-    _, container = engine.running(word)
-    process = build(container, command, wanted)
+    record, container = engine.running(word)
+    process = build(record, container, command, wanted)
     detached = bool(wanted.get("detach"))
     with Foreground() as foreground:
-        pidfd, console = _launch(container, process, wanted, detached=detached)
+        pidfd, console = _launch(record, container, process, wanted, detached=detached)
         if detached:
             return 0
         return foreground.attend(pidfd, console, typing=bool(wanted.get("interactive")))
 
 
-def build(container: Container, command: Sequence[str], wanted: Mapping[str, Any]) -> Process:
+def build(
+    record: Record, container: Container, command: Sequence[str], wanted: Mapping[str, Any]
+) -> Process:
     """Return the process object for a command."""
     process: Process = {**container.config()["process"]}
     process["args"] = list(command)
@@ -58,9 +61,9 @@ def build(container: Container, command: Sequence[str], wanted: Mapping[str, Any
         if not path.startswith("/"):
             raise InvalidError(f"working directory {quote(path)}: expected an absolute path")
         process["cwd"] = clean_path(path)
-    process["env"] = _environment(process, wanted)
     if wanted.get("user"):
-        _become(process, container, wanted["user"])
+        _become(process, container, wanted["user"], record.capabilities)
+    process["env"] = _environment(process, wanted)
     if wanted.get("privileged"):
         from pycontain.engine.draft import held_capabilities
 
@@ -76,14 +79,20 @@ def _environment(process: Process, wanted: Mapping[str, Any]) -> list[str]:
         found.setdefault("TERM", "xterm")
     for item in wanted.get("env", ()):
         name, equals, value = item.partition("=")
-        if not equals:
-            value = posix.environ.get(name.encode(), b"").decode("utf-8", "surrogateescape")
-        found[name] = value
+        key = name.encode("utf-8", "surrogateescape")
+        if equals:
+            found[name] = value
+        elif key in posix.environ:
+            found[name] = posix.environ[key].decode("utf-8", "surrogateescape")
+        else:
+            found.pop(name, None)
     return [f"{name}={value}" for name, value in found.items()]
 
 
-def _become(process: Process, container: Container, chosen: tuple[str, str]) -> None:
-    """Change the user; another user than root keeps no capability."""
+def _become(
+    process: Process, container: Container, chosen: tuple[str, str], of_root: list[str]
+) -> None:
+    """Change the user; root gets the capabilities `of_root`, another user none."""
     root = posix.open(
         f"/proc/{container.pid}/root", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
     )
@@ -95,12 +104,11 @@ def _become(process: Process, container: Container, chosen: tuple[str, str]) -> 
     user["additionalGids"] = who.groups
     process["env"] = [item for item in process["env"] if not item.startswith("HOME=")]
     process["env"].append("HOME=" + who.home)
-    if who.uid != 0:
-        sets = process.get("capabilities", {})
-        none: list[str] = []
-        kept = none if process.get("noNewPrivileges") else sets.get("bounding", none)
-        process["capabilities"] = {"bounding": kept, "permitted": none, "effective": none,
-                                   "inheritable": none, "ambient": none}  # fmt: skip
+    held = of_root if who.uid == 0 else []
+    # Without no_new_privs a setuid program may still need what the bounding set holds.
+    bounding = held if process.get("noNewPrivileges") else of_root
+    process["capabilities"] = {"bounding": bounding, "permitted": held, "effective": held,
+                               "inheritable": [], "ambient": []}  # fmt: skip
 
 
 def _read(root: int, path: str, limit: int) -> bytes | None:
@@ -124,7 +132,12 @@ def _read(root: int, path: str, limit: int) -> bytes | None:
 
 
 def _launch(
-    container: Container, process: Process, wanted: Mapping[str, Any], *, detached: bool
+    record: Record,
+    container: Container,
+    process: Process,
+    wanted: Mapping[str, Any],
+    *,
+    detached: bool,
 ) -> tuple[int, int]:
     """Start the process; return (pidfd, master of its terminal or -1)."""
     how = LaunchOptions()
@@ -136,7 +149,7 @@ def _launch(
         null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
         how.stdio = (null, null, null) if detached else (null, 1, 2)
     try:
-        init = container.exec(process, how)
+        init = container.exec(process, how, paused_hint=f"pycontain unpause {record.name}")
     finally:
         for fd in (far, null):
             if fd >= 0:

@@ -17,11 +17,13 @@ class Record:
     OCI namespace type to the id of the container it is shared with. `ran` tells that it was
     started. `volumes` are the anonymous volumes, removed with it on request. `mounts` is what
     inspect shows, `rootfs_mounts` what makes the root file system. `runtime` is the path of the
-    other runtime it was handed to, "" for ours.
+    other runtime it was handed to, "" for ours. `capabilities` are those of root in it, also when
+    its init runs as another user.
     """
 
     __slots__ = (
         "auto_remove",
+        "capabilities",
         "cgroup_manager",
         "chain_ids",
         "command",
@@ -63,6 +65,7 @@ class Record:
         self.mounts: list[dict[str, Any]] = []
         self.volumes: list[str] = []
         self.network = "none"
+        self.capabilities: list[str] = []
         self.cgroup_manager = "cgroupfs"
         self.runtime = ""
         self.auto_remove = False
@@ -82,7 +85,7 @@ class Record:
             if not _same_kind(value, getattr(self, name)):
                 return name
             setattr(self, name, value)
-        for name in ("chain_ids", "command", "volumes"):
+        for name in ("capabilities", "chain_ids", "command", "volumes"):
             if not _all_texts(getattr(self, name)):
                 return name
         for name in ("joins", "labels", "log_opts"):

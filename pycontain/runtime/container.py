@@ -208,15 +208,20 @@ class Container:
         return self.cgroup.procs()
 
     def exec(
-        self, process: Process, options: LaunchOptions, *, ignore_paused: bool = False
+        self,
+        process: Process,
+        options: LaunchOptions,
+        *,
+        ignore_paused: bool = False,
+        paused_hint: str = "",
     ) -> Init:
-        """Start `process` inside the container and return it."""
+        """Start `process` inside the container and return it.
+
+        `paused_hint` is what the caller's user can do about a container that is paused.
+        """
         status = self.status()
         if status == states.PAUSED and not ignore_paused:
-            raise ConflictError(
-                f"cannot exec in a paused container: {self.id}",
-                hint="use --ignore-paused to override",
-            )
+            raise ConflictError(f"cannot exec in a paused container: {self.id}", hint=paused_hint)
         if status not in (*states.MOVES["exec"], states.PAUSED):
             raise ConflictError(f"cannot exec in a {status} container: {self.id}")
         from pycontain.runtime import launch
@@ -366,10 +371,13 @@ def _release(fifo: str, pid: int) -> None:
     """Open the exec fifo, which lets the parked process `pid` go on, and hear that it does."""
     try:
         pidfd = posix.pidfd_open(pid)
-        # A blocking open would wait for ever for an init that died meanwhile.
-        fd = posix.open(fifo, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
     except ProcessLookupError:
         raise ConflictError(f"the container's init process {pid} is gone") from None
+    except OSError as error:
+        raise KernelError("open process", pid, error, call="pidfd_open") from None
+    try:
+        # A blocking open would wait for ever for an init that died meanwhile.
+        fd = posix.open(fifo, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
     except OSError as error:
         posix.close(pidfd)
         raise KernelError("open exec fifo", fifo, error, call="open") from None

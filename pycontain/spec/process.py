@@ -128,8 +128,7 @@ def capabilities(options: RunOptions, host: Host, origins: dict[str, str]) -> Ca
         options.given[key] for key in ("cap_add", "cap_drop", "privileged") if key in options.given
     ]
     origins["process.capabilities"] = " ".join(words) or "default"
-    base = list(host.capabilities) if options.privileged else list(defaults.CAPABILITIES)
-    bounding = capability_set(base, options.cap_add, options.cap_drop, host.capabilities)
+    bounding = root_capabilities(options, host)
     if host.identity.uid == 0:
         return {
             "bounding": bounding,
@@ -148,6 +147,12 @@ def capabilities(options: RunOptions, host: Host, origins: dict[str, str]) -> Ca
         "inheritable": added,
         "ambient": added,
     }
+
+
+def root_capabilities(options: RunOptions, host: Host) -> list[str]:
+    """Return what root has in the container, whoever its init runs as."""
+    base = list(host.capabilities) if options.privileged else list(defaults.CAPABILITIES)
+    return capability_set(base, options.cap_add, options.cap_drop, host.capabilities)
 
 
 def capability_set(

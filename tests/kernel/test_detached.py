@@ -62,6 +62,44 @@ def test_exec_has_the_containers_bounds(box: Cli) -> None:
     assert box("exec", "-i", "host", "cat", stdin=b"typed").stdout == b"typed"
 
 
+def test_exec_as_root_has_roots_capabilities_whoever_the_container_runs_as(box: Cli) -> None:
+    sets = ("grep", "-E", "Cap(Inh|Prm|Eff|Bnd|Amb)", "/proc/self/status")
+    box("run", "-d", "--name", "root", "--cap-drop", "CHOWN", "busybox", "sleep", "60")
+    box(
+        "run", "-d", "--name", "user", "--cap-drop", "CHOWN", "-u", "1000", "busybox", "sleep", "60"
+    )
+    of_root = box.text("exec", "root", *sets)
+    assert "CapEff:\t00000000800405fa" in of_root
+    assert box.text("exec", "-u", "0", "user", *sets) == of_root
+    of_user = box.text("exec", "user", *sets)
+    assert {line.split()[1] for line in of_user.splitlines()} == {"0" * 16}
+    assert box.text("exec", "-u", "1000", "root", *sets) == of_user
+
+
+def test_exec_leaves_out_a_variable_the_caller_lacks(
+    box: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box("run", "-d", "--name", "env", "-e", "LEFT=1", "-e", "GONE=1", "busybox", "sleep", "60")
+    monkeypatch.delenv("NOWHERE", raising=False)
+    monkeypatch.delenv("GONE", raising=False)
+    monkeypatch.setenv("HERE", "h")
+    lines = box.text("exec", "-e", "NOWHERE", "-e", "GONE", "-e", "HERE", "env", "env").splitlines()
+    assert {"LEFT=1", "HERE=h"} <= set(lines)
+    assert not [line for line in lines if line.startswith(("NOWHERE", "GONE"))]
+    line = box.text("exec", "-u", "1000", "-e", "HOME=/x", "env", "sh", "-c", "echo $HOME")
+    assert line == "/x\n"
+
+
+def test_exec_in_a_paused_container_names_the_way_out(box: Cli) -> None:
+    box("run", "-d", "--name", "held", "busybox", "sleep", "60")
+    box("pause", "held")
+    said = box("exec", "held", "true", status=125).stderr
+    assert b"paused" in said
+    assert said.endswith(b"; pycontain unpause held\n")
+    box("unpause", "held")
+    box("exec", "held", "true")
+
+
 def test_exec_in_what_does_not_run_is_refused(box: Cli) -> None:
     box("create", "--name", "idle", "busybox", "true")
     assert b"not running" in box("exec", "idle", "true", status=125).stderr
