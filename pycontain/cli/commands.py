@@ -345,14 +345,16 @@ def _top() -> Command:
 def _inspect() -> Command:
     options = (
         Option("format", "f", "text", "FORMAT", "json or a template: '{{.Id}}'", default="json"),
-        Option("type", "", "text", "TYPE", "container or image", default="whichever exists"),
+        Option(
+            "type", "", "text", "TYPE", "container, image or volume", default="whichever exists"
+        ),
     )
     return Command(
         "inspect",
         "listing:inspect",
         (("NAME", 1, 1), ("NAME", 0, -1)),
         options,
-        "Show everything known about containers or images.",
+        "Show everything known about containers, images or volumes.",
         "pycontain inspect web",
     )
 

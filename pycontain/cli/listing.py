@@ -10,11 +10,13 @@ from pycontain.errors import NotFoundError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pycontain.cli.options import Parsed
     from pycontain.engine.engine import Engine
     from pycontain.engine.record import Record
+    from pycontain.engine.volumes import Volume
 
 COMMAND_WIDTH = 20
 FILTERS = ("id", "name", "status", "ancestor", "network", "label", "exited")
@@ -124,7 +126,7 @@ def _row(engine: Engine, record: Record, status: str, *, whole: bool) -> dict[st
         "Status": _status_words(engine, record, status),
         "Networks": record.network,
         "Labels": ",".join(f"{key}={value}" for key, value in record.labels.items()),
-        "Mounts": ",".join(str(mount["Source"]) for mount in record.mounts),
+        "Mounts": ",".join(str(mount.get("Name") or mount["Source"]) for mount in record.mounts),
         "LocalVolumes": str(len(record.volumes)),
     }
 
@@ -142,7 +144,7 @@ def _status_words(engine: Engine, record: Record, status: str) -> str:
 
 
 def inspect(parsed: Parsed) -> int:
-    """`pycontain inspect`: containers first, then images; prints a JSON array."""
+    """`pycontain inspect`: containers first, then images, then volumes; prints a JSON array."""
     engine = context.engine(parsed)
     found = [_inspected(engine, parsed, word) for word in parsed.arguments]
     form = parsed.text("format")
@@ -158,20 +160,16 @@ def inspect(parsed: Parsed) -> int:
 
 def _inspected(engine: Engine, parsed: Parsed, word: str) -> dict[str, Any]:
     kind = parsed.text("type")
-    if kind not in ("", "container", "image"):
-        raise UsageError(f"--type {kind}: expected container or image")
-    if kind != "image":
-        try:
-            return inspect_container(engine, engine.find(word))
-        except NotFoundError:
-            if kind == "container":
-                raise
-    try:
-        return _inspect_image(engine, word)
-    except NotFoundError:
-        if kind == "image":
-            raise
-        raise NotFoundError(f"no container or image is called {word}") from None
+    if kind not in ("", *KINDS):
+        raise UsageError(f"--type {kind}: expected container, image or volume")
+    for name, look in KINDS.items():
+        if kind in ("", name):
+            try:
+                return look(engine, word)
+            except NotFoundError:
+                if kind:
+                    raise
+    raise NotFoundError(f"no container, image or volume is called {word}")
 
 
 def inspect_container(engine: Engine, record: Record) -> dict[str, Any]:
@@ -244,6 +242,33 @@ def _inspect_image(engine: Engine, word: str) -> dict[str, Any]:
         "Size": image.size,
         "Config": image.config,
         "RootFS": {"Type": "layers", "Layers": image.diff_ids},
+    }
+
+
+def _inspect_volume(engine: Engine, word: str) -> dict[str, Any]:
+    from pycontain.engine import volumes
+
+    return inspect_volume(volumes.load(engine.store.root, word))
+
+
+KINDS: dict[str, Callable[[Engine, str], dict[str, Any]]] = {
+    "container": lambda engine, word: inspect_container(engine, engine.find(word)),
+    "image": _inspect_image,
+    "volume": _inspect_volume,
+}
+"""How inspect looks for a name, in this order."""
+
+
+def inspect_volume(volume: Volume) -> dict[str, Any]:
+    """Return what is known of a volume, under docker's keys."""
+    return {
+        "CreatedAt": format_time(volume.created),
+        "Driver": "local",
+        "Labels": volume.labels or None,
+        "Mountpoint": volume.path,
+        "Name": volume.name,
+        "Options": None,
+        "Scope": "local",
     }
 
 

@@ -23,6 +23,7 @@ GROUPS = {
     "bench": ("pycontain.cli.bench", "bench_group"),
     "hypervisor": ("pycontain.cli.hypervisor", "group"),
     "vm": ("pycontain.cli.bench", "vm_group"),
+    "volume": ("pycontain.cli.volumes", "group"),
 }
 """Groups another module brings along: name to (module, attribute)."""
 _VERB_KEY = "pycontain.globals"
@@ -84,6 +85,14 @@ def group() -> Commands:
         no_args_is_help=True,
         context_settings={"help_option_names": ["--help"]},
     )
+
+
+def table_group(name: str, help: str, table: Sequence[options.Command]) -> click.Group:
+    """Return a group of verbs described like ours; their names begin with the group's."""
+    made = click.Group(name, help=help)
+    for command in table:
+        made.add_command(Verb(command), command.name.removeprefix(name + " "))
+    return made
 
 
 def run(argv: Sequence[str]) -> int:

@@ -54,6 +54,7 @@ CONVERTERS: dict[str, Callable[[str, str], object]] = {
     "restart": values.restart_policy,
     "driver": values.choice("json-file", "none"),
     "log-option": values.log_option,
+    "volume-driver": values.choice("local"),
     "format": values.choice("json", "table"),
     "error-format": values.choice("text", "json"),
     "manager": values.choice("cgroupfs", "systemd", "disabled"),

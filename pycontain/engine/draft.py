@@ -27,6 +27,7 @@ from pycontain.runtime import capabilities, seccomp_profile
 from pycontain.runtime import container as containers
 from pycontain.spec import builder, process
 from pycontain.spec.host import Host
+from pycontain.syscalls import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,13 +66,14 @@ class Draft:
 class Maker:
     """Makes containers under one pair of roots."""
 
-    __slots__ = ("_undo", "images", "snapshots", "store")
+    __slots__ = ("_undo", "_volumes_lock", "images", "snapshots", "store")
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.images = ImageStore(store.root)
         self.snapshots = Snapshotter(store.root)
         self._undo: list[Callable[[], object]] = []
+        self._volumes_lock = -1
 
     def make(
         self, options: RunOptions, image_name: str, command: Sequence[str], *, start: bool = True
@@ -83,6 +85,10 @@ class Maker:
         except BaseException:
             self._take_back()
             raise
+        finally:
+            if self._volumes_lock >= 0:
+                posix.close(self._volumes_lock)
+                self._volumes_lock = -1
 
     def _make(
         self, options: RunOptions, image_name: str, command: Sequence[str], start: bool
@@ -227,11 +233,13 @@ class Maker:
         from pycontain.engine import fill, volumes
 
         wanted += volumes.image_volumes(declared, {mount.destination for mount in wanted})
+        # Until the record is written nobody else can see that the volumes are in use.
+        self._volumes_lock = volumes.hold(self.store.root, c.LOCK_SH)
         made: list[str] = []
         self._undo.append(lambda: volumes.remove_all(self.store.root, made))
         mounts, empty = volumes.resolve(self.store.root, wanted, made)
         record.volumes = made
-        record.mounts = volumes.listing(mounts)
+        record.mounts = volumes.listing(wanted, mounts)
         fill.fill(self._layers(image), empty)
         if host.uid_maps and posix.geteuid() == 0:
             from pycontain.engine import userns

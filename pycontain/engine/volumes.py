@@ -1,9 +1,11 @@
 """Volumes and binds: what a mount the user asked for stands for on the host.
 
-    DATA/volumes/NAME/_data     one volume; an anonymous one is called by 64 digits
+    DATA/volumes/NAME/_data         one volume; an anonymous one is called by 64 digits
+    DATA/volumes/NAME/labels.json   the labels it was made with, if any
 
 Owns the volumes' directories and where a bind's source leads. That a destination stays inside the
-rootfs is the runtime's business.
+rootfs is the runtime's business. DATA/volumes is locked (flock) shared while a container with
+volumes is made and exclusively while a volume is removed, so what is in use is not taken away.
 """
 
 from __future__ import annotations
@@ -12,17 +14,34 @@ import posix
 
 from pycontain import trees
 from pycontain.engine.store import new_id
-from pycontain.errors import KernelError, UsageError, quote
+from pycontain.errors import ConflictError, KernelError, NotFoundError, UsageError, quote
+from pycontain.oci import codec
+from pycontain.syscalls import constants as c
+from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from pycontain.engine.store import Store
     from pycontain.oci.runtime import Mount as OciMount
     from pycontain.spec.files import Mount
 
 TMPFS_DEFAULTS = ("nosuid", "nodev", "noexec")
+LABELS_LIMIT = 1 << 20
+
+
+class Volume:
+    """One volume: its directory on the host, when it was made (seconds), its labels."""
+
+    __slots__ = ("created", "labels", "name", "path")
+
+    def __init__(self, name: str, path: str, created: float, labels: dict[str, str]) -> None:
+        self.name = name
+        self.path = path
+        self.created = created
+        self.labels = labels
 
 
 def resolve(
@@ -57,15 +76,34 @@ def resolve(
     return found, fill
 
 
-def make(data_root: str, name: str) -> tuple[bool, str]:
+def hold(data_root: str, operation: int) -> int:
+    """Return a descriptor that holds the lock of all volumes (LOCK_SH or LOCK_EX) until closed."""
+    path = data_root + "/volumes"
+    trees.make_directories(path)
+    try:
+        fd = posix.open(path, trees.DIRECTORY)
+    except OSError as error:
+        raise KernelError("open volumes", path, error) from None
+    try:
+        kernel.flock(fd, operation)
+    except BaseException:
+        posix.close(fd)
+        raise
+    return fd
+
+
+def make(data_root: str, name: str, labels: dict[str, str] | None = None) -> tuple[bool, str]:
     """Make a volume if it is missing; return (whether it is new, its directory)."""
-    path = f"{data_root}/volumes/{name}/_data"
+    directory = f"{data_root}/volumes/{name}"
+    path = directory + "/_data"
     try:
         posix.stat(path)
         return False, path
     except FileNotFoundError:
-        trees.make_directories(path.rpartition("/")[0])
+        trees.make_directories(directory)
     try:
+        if labels:
+            trees.write_atomic(directory + "/labels.json", codec.dumps(labels))
         posix.mkdir(path, 0o755)
         posix.chmod(path, 0o755)
     except FileExistsError:
@@ -73,6 +111,78 @@ def make(data_root: str, name: str) -> tuple[bool, str]:
     except OSError as error:
         raise KernelError("make volume", path, error, call="mkdir") from None
     return True, path
+
+
+def every(data_root: str) -> list[Volume]:
+    """Return all volumes by name; one that is half made or half removed is none."""
+    try:
+        names = posix.listdir(data_root + "/volumes")
+    except FileNotFoundError:
+        return []
+    found = []
+    for name in sorted(names):
+        try:
+            found.append(load(data_root, name))
+        except NotFoundError:
+            continue
+    return found
+
+
+def load(data_root: str, name: str) -> Volume:
+    """Return the volume of this name; raises NotFoundError."""
+    directory = f"{data_root}/volumes/{name}"
+    if not name or name.startswith(".") or "/" in name or "\0" in name:
+        raise _missing(name)
+    try:
+        path = directory + "/_data"
+        posix.stat(path)
+        created = posix.stat(directory).st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        raise _missing(name) from None
+    except OSError as error:
+        raise KernelError("read volume", directory, error, call="stat") from None
+    return Volume(name, path, created, _labels(directory + "/labels.json"))
+
+
+def _missing(name: str) -> NotFoundError:
+    return NotFoundError(f"volume {quote(name) or repr(name)}: not found",
+                         hint="see: pycontain volume ls")  # fmt: skip
+
+
+def _labels(path: str) -> dict[str, str]:
+    try:
+        document = codec.load_object(trees.read_file(path, LABELS_LIMIT), path)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise KernelError("read labels", path, error) from None
+    return {key: str(value) for key, value in document.items()}
+
+
+def used(store: Store) -> dict[str, list[str]]:
+    """Return the names of the containers that have a volume, by volume; stopped ones too."""
+    found: dict[str, list[str]] = {}
+    for record in store.records():
+        for mount in record.mounts:
+            if mount.get("Type") == "volume":
+                found.setdefault(str(mount.get("Name")), []).append(record.name)
+    return found
+
+
+def remove_unused(store: Store, name: str) -> None:
+    """Remove a volume; raises NotFoundError, and ConflictError when a container has it."""
+    lock = hold(store.root, c.LOCK_EX)
+    try:
+        load(store.root, name)
+        users = used(store).get(name)
+        if users:
+            raise ConflictError(
+                f"volume {name} is in use by container {', '.join(users)}",
+                hint="remove the container first",
+            )
+        remove(store.root, name)
+    finally:
+        posix.close(lock)
 
 
 def remove(data_root: str, name: str) -> None:
@@ -139,10 +249,13 @@ def _check_source(mount: Mount) -> None:
     trees.make_directories(mount.source, 0o755)
 
 
-def listing(mounts: list[tuple[Any, str]]) -> list[dict[str, object]]:
-    """Return the mounts as inspect shows them."""
-    return [
-        {"Type": mount["type"], "Source": mount["source"], "Destination": mount["destination"],
-         "RW": "ro" not in mount["options"], "Origin": origin}
-        for mount, origin in mounts
-    ]  # fmt: skip
+def listing(asked: Iterable[Mount], mounts: list[tuple[Any, str]]) -> list[dict[str, object]]:
+    """Return the mounts as inspect shows them; `mounts` is what `resolve` made of `asked`."""
+    found: list[dict[str, object]] = []
+    for wish, (mount, origin) in zip(asked, mounts, strict=True):
+        row = {"Type": wish.kind, "Source": mount["source"], "Destination": mount["destination"],
+               "RW": "ro" not in mount["options"], "Origin": origin}  # fmt: skip
+        if wish.kind == "volume":
+            row |= {"Name": mount["source"].split("/")[-2], "Driver": "local"}
+        found.append(row)
+    return found
