@@ -204,7 +204,7 @@ ISOLATION = (
 TERMINAL = (
     Option("interactive", "i", "flag", "", "connect standard input"),
     Option("tty", "t", "flag", "", "give the container a terminal"),
-    Option("sig-proxy", "", "flag", "", "forward signals to the container", default="true"),
+    Option("sig-proxy", "", "flag", "", "forward signals; false: they end the run", default="true"),
     Option("rm", "", "flag", "", "remove the container when it ends"),
     Option(
         "stop-signal",

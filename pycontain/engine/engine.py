@@ -23,7 +23,7 @@ from pycontain.errors import (
     PycontainError,
 )
 from pycontain.runtime import container as containers
-from pycontain.runtime.foreground import Foreground, console_pair, receive_console
+from pycontain.runtime.foreground import Foreground, console_pair, reap, receive_console
 from pycontain.runtime.launch import LaunchOptions
 from pycontain.syscalls import kernel
 
@@ -94,7 +94,7 @@ class Engine:
         Nothing is left of it with --rm, and nothing but the record and its files without.
         """
         removal.reconcile(self.store)
-        with Foreground() as foreground:
+        with Foreground(sig_proxy=options.sig_proxy) as foreground:
             draft = self.maker.make(options, image, command)
             return draft.record, self.attend(draft, foreground, timeline=options.timeline)
 
@@ -107,10 +107,24 @@ class Engine:
         except BaseException as error:
             self.abandon(draft, error)
             raise
-        status = foreground.attend(init.pidfd, console, typing=record.open_stdin)
-        outcome = Outcome(status)
-        self.finish(record, draft.lock, container, outcome, started)
+        try:
+            status = foreground.attend(init.pidfd, console, typing=record.open_stdin)
+            outcome = Outcome(status)
+            self.finish(record, draft.lock, container, outcome, started)
+        except BaseException:
+            self.cut_short(draft, container, init.pidfd, started)
+            raise
         return outcome
+
+    def cut_short(self, draft: Draft, container: Container, pidfd: int, started: float) -> None:
+        """Kill a container that nobody will attend any more, and clear up behind it."""
+        try:
+            container.kill_init()
+            outcome = Outcome(reap(pidfd))
+            self.finish(draft.record, draft.lock, container, outcome, started)
+        except PycontainError:
+            # The error on its way is the cause; what is left, `reconcile` removes.
+            draft.lock.release(keep_file=True)
 
     def launch(self, draft: Draft, *, timeline: bool = False) -> tuple[Container, Init, int]:
         """Start a made container on this process's standard streams.
@@ -134,7 +148,11 @@ class Engine:
             for fd in (far, null):
                 if fd >= 0:
                     posix.close(fd)
-        return container, init, receive_console(near) if near >= 0 else -1
+        try:
+            return container, init, receive_console(near) if near >= 0 else -1
+        except BaseException:
+            container.delete(force=True)
+            raise
 
     def start_init(
         self, record: Record, spec: Spec, directory: str, how: LaunchOptions

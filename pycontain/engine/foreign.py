@@ -57,6 +57,8 @@ def run(engine: Engine, options: RunOptions, image: str, command: Sequence[str])
         raise UsageError(
             "--runtime takes no --userns", hint="no other runtime mounts our layers id-mapped"
         )
+    if not options.sig_proxy:
+        raise UsageError("--runtime takes no --sig-proxy=false")
     program = shutil.which(options.runtime)
     if not program:
         raise NotFoundError(f"runtime {options.runtime}: not found")

@@ -124,7 +124,7 @@ def run_timed(
     line = Timeline()
     removal.reconcile(engine.store)
     line.mark("reconcile")
-    with Foreground() as foreground:
+    with Foreground(sig_proxy=options.sig_proxy) as foreground:
         draft = engine.maker.make(options, image, command)
         line.mark("make container")
         started = time.time()
@@ -134,10 +134,14 @@ def run_timed(
             engine.abandon(draft, error)
             raise
         line.mark("launch")
-        status = foreground.attend(init.pidfd, console, typing=draft.record.open_stdin)
-        outcome = Outcome(status)
-        line.mark("run")
-        engine.finish(draft.record, draft.lock, container, outcome, started)
+        try:
+            status = foreground.attend(init.pidfd, console, typing=draft.record.open_stdin)
+            outcome = Outcome(status)
+            line.mark("run")
+            engine.finish(draft.record, draft.lock, container, outcome, started)
+        except BaseException:
+            engine.cut_short(draft, container, init.pidfd, started)
+            raise
         line.mark("remove" if draft.record.auto_remove else "record the end")
     line.ops = _op_times(init)
     return draft.record, outcome, line

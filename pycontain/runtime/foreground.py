@@ -9,7 +9,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import posix
 
-from pycontain.errors import KernelError
+from pycontain.errors import KernelError, PycontainError
 from pycontain.syscalls import constants as c
 from pycontain.syscalls import kernel
 
@@ -21,7 +21,21 @@ _NOT_FORWARDED = frozenset(
     )
 )  # fmt: skip
 _FORWARDED = [number for number in range(1, 32) if number not in _NOT_FORWARDED]
-_CHUNK = 65536
+_ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
+_CHUNK = 4096
+"""A pipe that poll(2) calls writable takes so much without waiting: PIPE_BUF (pipe(7))."""
+_END_OF_FILE = b"\4"
+
+
+class EndedError(PycontainError):
+    """A signal ended the attending, and is not the attended process's to have."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"ended by signal {number}, and the container with it",
+            hint="without --sig-proxy=false signals go to the container",
+        )
+        self.exit_status = 128 + number
 
 
 def _noted(number: int, frame: object) -> None:
@@ -29,9 +43,15 @@ def _noted(number: int, frame: object) -> None:
 
 
 class Foreground:
-    """A context in which signals to this process are kept for the one it attends."""
+    """A context in which signals to this process are kept for the one it attends.
 
-    __slots__ = ("_before", "_read", "_write")
+    Without `sig_proxy` that process gets none of them: those that ask for an end raise EndedError.
+    """
+
+    __slots__ = ("_before", "_read", "_sig_proxy", "_write")
+
+    def __init__(self, *, sig_proxy: bool = True) -> None:
+        self._sig_proxy = sig_proxy
 
     def __enter__(self) -> Foreground:
         self._read, self._write = posix.pipe2(posix.O_NONBLOCK | posix.O_CLOEXEC)
@@ -71,6 +91,10 @@ class Foreground:
             if number == _signal.SIGWINCH:
                 resized = True
                 continue
+            if not self._sig_proxy:
+                if number in _ENDING:
+                    raise EndedError(number)
+                continue
             try:
                 _signal.pidfd_send_signal(pidfd, number)
             except ProcessLookupError:
@@ -78,34 +102,47 @@ class Foreground:
         return resized
 
     def _pump(self, pidfd: int, terminal: _Terminal) -> int:
-        watched = [self._read, pidfd, terminal.master]
-        if terminal.typing:
-            watched.append(0)
         while True:
-            for fd in kernel.poll(watched):
+            reading, writing = terminal.wanted()
+            for fd in kernel.poll((self._read, pidfd, *reading), writing=writing):
                 if fd == self._read:
                     if self._forward(pidfd):
                         terminal.resize()
-                elif fd == 0:
-                    if not terminal.copy_in():
-                        watched.remove(0)
-                elif fd == terminal.master:
-                    if not terminal.copy_out():
-                        watched.remove(fd)
-                else:
-                    while terminal.copy_out(waiting=False):
-                        pass
+                elif fd == pidfd:
+                    self._drain(terminal)
                     return reap(pidfd)
+                elif fd == terminal.master:
+                    terminal.feed()
+                    terminal.listen()
+                elif fd == 0:
+                    terminal.read_typed()
+                else:
+                    terminal.print()
+
+    def _drain(self, terminal: _Terminal) -> None:
+        """Print what the process left behind; a signal ends the wait for a reader that stalls."""
+        while terminal.listen():
+            if 1 in kernel.poll((self._read,), writing=(1,)):
+                terminal.print()
+            elif any(number in _ENDING for number in posix.read(self._read, 256)):
+                return
 
 
 class _Terminal:
-    """The user's terminal, raw while he is `typing`, beside the master of the container's."""
+    """The user's terminal, raw while he is `typing`, beside the master of the container's.
 
-    __slots__ = ("_before", "master", "typing")
+    Neither direction waits: what one side does not take yet is kept here, at most one chunk, and
+    the other side is not read until it is gone.
+    """
+
+    __slots__ = ("_before", "_line_ended", "_open", "_printed", "_typed", "master", "typing")
 
     def __init__(self, master: int, *, typing: bool) -> None:
         self.master = master
         self.typing = typing
+        self._typed = self._printed = b""
+        self._line_ended = self._open = True
+        posix.set_blocking(master, False)
 
     def __enter__(self) -> _Terminal:
         import termios
@@ -151,35 +188,58 @@ class _Terminal:
             # One of the two is no terminal (any more): there is no size to give.
             return
 
-    def copy_in(self) -> bool:
-        """Copy what the user typed; False at the end of input."""
-        data = posix.read(0, _CHUNK)
-        if not data:
-            posix.write(self.master, b"\4")
-            return False
-        _write_all(self.master, data)
-        return True
+    def wanted(self) -> tuple[list[int], list[int]]:
+        """Return the descriptors to be read next and those to be written."""
+        reading, writing = [], []
+        if self._printed:
+            writing.append(1)
+        elif self._open:
+            reading.append(self.master)
+        if self._typed:
+            writing.append(self.master)
+        elif self.typing and self._open:
+            reading.append(0)
+        return reading, writing
 
-    def copy_out(self, *, waiting: bool = True) -> bool:
-        """Copy what the container printed; False when there is no more."""
-        if not waiting and not _readable(self.master):
-            return False
-        try:
-            data = posix.read(self.master, _CHUNK)
-        except OSError:
-            # EIO is how a terminal says that nobody holds its other side.
-            return False
-        _write_all(1, data)
-        return bool(data)
+    def read_typed(self) -> None:
+        """Take what the user typed."""
+        self._typed = posix.read(0, _CHUNK)
+        if self._typed:
+            self._line_ended = self._typed.endswith(b"\n")
+        else:
+            self.typing = False
+            # Behind an unfinished line the first only ends that line (termios(3), VEOF).
+            self._typed = _END_OF_FILE if self._line_ended else _END_OF_FILE * 2
 
+    def feed(self) -> None:
+        """Give the container what was typed, as much as its terminal takes."""
+        if self._typed:
+            try:
+                self._typed = self._typed[posix.write(self.master, self._typed) :]
+            except BlockingIOError:
+                return
+            except OSError:
+                # EIO: nobody holds the other side to read it.
+                self._typed = b""
 
-def _readable(fd: int) -> bool:
-    return bool(kernel.poll((fd,), 0))
+    def listen(self) -> bool:
+        """Take what the container printed; return whether there is something to print."""
+        if not self._printed and self._open:
+            try:
+                self._printed = posix.read(self.master, _CHUNK)
+                self._open = bool(self._printed)
+            except BlockingIOError:
+                return False
+            except OSError:
+                # EIO is how a terminal says that nobody holds its other side.
+                self._open = False
+            if not self._open:
+                self._typed = b""
+        return bool(self._printed)
 
-
-def _write_all(fd: int, data: bytes) -> None:
-    while data:
-        data = data[posix.write(fd, data) :]
+    def print(self) -> None:
+        """Show what the container printed, as much as our side takes."""
+        self._printed = self._printed[posix.write(1, self._printed) :]
 
 
 def reap(pidfd: int) -> int:

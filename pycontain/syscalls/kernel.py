@@ -73,15 +73,19 @@ def socketpair(domain: int, kind: int, protocol: int = 0) -> tuple[int, int]:
     return int.from_bytes(pair[:4], "little"), int.from_bytes(pair[4:], "little")
 
 
-def poll(fds: Sequence[int], timeout_ms: int = -1) -> list[int]:
+def poll(fds: Sequence[int], timeout_ms: int = -1, *, writing: Sequence[int] = ()) -> list[int]:
     """ppoll(2): return those of `fds` that can be read (or have an error), [] after the time-out.
 
-    A signal does not end it: its handler runs, and the rest of the time is waited. The extension
-    module `select` takes 0.15 ms to load.
+    So with those of `writing` that can be written; one that stands in both may come twice. A signal
+    does not end it: its handler runs, and the rest of the time is waited. The extension module
+    `select` takes 0.15 ms to load.
     """
     polled = bytearray()
     for fd in fds:
         polled += fd.to_bytes(4, "little") + b"\1\0\0\0"
+    for fd in writing:
+        polled += fd.to_bytes(4, "little") + b"\4\0\0\0"
+    fds = (*fds, *writing)
     end = time.monotonic_ns() + timeout_ms * 1_000_000
     while True:
         limit = None

@@ -73,3 +73,19 @@ def test_prctl_and_pidfd() -> None:
     assert not os.get_inheritable(pidfd)
     kernel.pidfd_send_signal(pidfd, 0)
     os.close(pidfd)
+
+
+def test_poll_tells_what_can_be_read_and_what_can_be_written() -> None:
+    reader, writer = os.pipe()
+    try:
+        assert kernel.poll((reader,), 0) == []
+        assert kernel.poll((reader,), writing=(writer,)) == [writer]
+        os.set_blocking(writer, False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                os.write(writer, bytes(65536))
+        assert kernel.poll((reader,), writing=(writer,)) == [reader]
+        assert kernel.poll((), 0, writing=(writer,)) == []
+    finally:
+        os.close(reader)
+        os.close(writer)
