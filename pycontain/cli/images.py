@@ -155,11 +155,10 @@ def rmi(parsed: Parsed) -> int:
     """`pycontain rmi`."""
     from pycontain.engine import unpack
 
-    engine, root = context.engine(parsed), context.data_root(parsed)
-    users = [(record.name, record.image_id) for record in engine.store.records()]
+    root = context.data_root(parsed)
 
     def remove(name: str) -> None:
-        for line in unpack.remove(root, name, force=parsed.flag("force"), users=users):
+        for line in unpack.remove(root, name, force=parsed.flag("force")):
             output.line(line)
 
     errors = each(parsed.arguments, remove)

@@ -80,6 +80,7 @@ class Maker:
     ) -> Draft:
         """Make a container; nothing is left when this raises. `start`: it is going to run now."""
         self._undo = []
+        held = self.images.hold()
         try:
             return self._make(options, image_name, command, start)
         except BaseException:
@@ -89,6 +90,8 @@ class Maker:
             if self._volumes_lock >= 0:
                 posix.close(self._volumes_lock)
                 self._volumes_lock = -1
+            if held >= 0:
+                posix.close(held)
 
     def _make(
         self, options: RunOptions, image_name: str, command: Sequence[str], start: bool

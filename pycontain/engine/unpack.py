@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from pycontain.engine import mountpoints
+from pycontain.engine.store import Store
 from pycontain.errors import InvalidError, KernelError, PycontainError, UsageError, quote
 from pycontain.image import archive, blobs, config, layer, opening, pipeline, reference
 from pycontain.image.config import Config
@@ -77,12 +78,17 @@ def import_from_host(
         return load(data_root, path, name=name, notice=notice)[0]
 
 
-def remove(
-    data_root: str, name: str, *, force: bool = False, users: Iterable[tuple[str, str]] = ()
-) -> list[str]:
+def remove(data_root: str, name: str, *, force: bool = False) -> list[str]:
     """Remove an image or one of its names and what only it needs; see `ImageStore.remove`."""
-    store = ImageStore(data_root)
-    lines = store.remove(name, force=force, users=users)
+    images, containers = ImageStore(data_root), Store(data_root, "")
+    held = images.alone()
+    try:
+        # No container is being made now: each that uses the image has its record.
+        users = [(record.name, record.image_id) for record in containers.records()]
+        lines = images.remove(name, force=force, users=users)
+    finally:
+        if held >= 0:
+            os.close(held)
     collect(data_root)
     return lines
 
@@ -112,7 +118,11 @@ def _sweep(store: ImageStore, stages: Stages) -> bool:
             stored = blobs.Blobs(store)
             stored.sweep(kept)
             stored.settle(images)
-            stages.sweep({chain_id for i in images for chain_id in i.chain_ids})
+            # An image may be gone, damaged or replaced while a container still stands on it.
+            live = {chain_id for image in images for chain_id in image.chain_ids}
+            for record in Store(store.root, "").records():
+                live.update(record.chain_ids)
+            stages.sweep(live)
         return alone
 
 

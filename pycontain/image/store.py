@@ -4,6 +4,7 @@
     images/HEX              one compact record per image, HEX being its ID (digest of the config)
     tags/REPOSITORY/TAG     symlink to ../../images/HEX; "/" in REPOSITORY is written "+"
     lock                    shared: a load in progress; exclusive: garbage collection
+    images/ (flock)         shared: a container is being made; exclusive: an image is being removed
 
 A record appears by rename after everything it names, a tag after its record: a crash leaves an
 image absent or whole. There is no file all writers share, so loads at once lose nothing. Layers are
@@ -21,6 +22,8 @@ from pycontain import trees
 from pycontain.errors import ConflictError, InvalidError, KernelError, NotFoundError, quote
 from pycontain.image import reference
 from pycontain.oci import codec
+from pycontain.syscalls import constants as c
+from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,6 +95,36 @@ class ImageStore:
         self.root = data_root
 
     # read side
+
+    def hold(self) -> int:
+        """Keep images from being removed until the descriptor returned is closed.
+
+        For who makes a container: from before `resolve` until the record that names its layers is
+        written. -1 when there are no images.
+        """
+        return self._lock(c.LOCK_SH)
+
+    def alone(self) -> int:
+        """Wait until nobody holds images; nobody can until the descriptor returned is closed."""
+        return self._lock(c.LOCK_EX)
+
+    def _lock(self, operation: int) -> int:
+        path = self.root + "/images"
+        try:
+            fd = posix.open(path, trees.DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            return -1
+        except OSError as error:
+            raise KernelError("open", path, error) from None
+        while True:
+            try:
+                kernel.flock(fd, operation)
+                return fd
+            except InterruptedError:
+                continue
+            except OSError as error:
+                posix.close(fd)
+                raise KernelError("lock", path, error, call="flock") from None
 
     def resolve(self, name: str) -> Image:
         """Return the image a name, an ID, or the beginning of an ID stands for.

@@ -648,9 +648,10 @@ def test_loads_at_once_lose_nothing(root: Path, tmp_path: Path) -> None:
 
 def test_an_image_in_use_is_not_removed(root: Path, tmp_path: Path) -> None:
     (image,) = unpack.load(str(root), str(simple().archive(tmp_path / "a")))
+    store = ImageStore(str(root))
     with pytest.raises(PycontainError, match="used by container box"):
-        unpack.remove(str(root), "test", users=[("box", image.id)])
-    assert unpack.remove(str(root), "test", users=[("box", "sha256:other")])
+        store.remove("test", users=[("box", image.id)])
+    assert store.remove("test", users=[("box", "sha256:other")])
     with pytest.raises(NotFoundError):
         unpack.remove(str(root), "test")
 
