@@ -230,17 +230,30 @@ def test_a_limit_of_zero_is_no_limit(
     assert limit_in(cgroup_file(path, *KNOBS[2][2:])) == NO_LIMIT
 
 
-@pytest.mark.parametrize(
-    "block",
-    [
-        {"throttleReadBpsDevice": [{"major": 7, "minor": 0}]},
-        {"weight": 0, "weightDevice": [{"major": 7, "minor": 0}]},
-    ],
-)
-def test_a_device_without_rate_or_weight_has_no_limit(
-    oci: Oci, bundle: Bundle, block: dict[str, Any]
+@pytest.mark.lacks(crun="wants memory and swap together")
+def test_a_memory_limit_taken_off_takes_that_of_swap_with_it(
+    oci: Oci, bundle: Bundle, path: str
 ) -> None:
-    bundle.linux["resources"] = {"blockIO": block}
+    swap = ("memory", "memory.memsw.limit_in_bytes", ""), ("memory.swap.max", "")
+    bundle.linux["resources"] = {"memory": {"limit": LIMIT}}
+    oci.running(bundle)
+    file = cgroup_file(path, *swap)
+    if not file.exists():
+        pytest.skip("this kernel does not limit swap")
+    both = {"memory": {"limit": LIMIT, "swap": 2 * LIMIT}}
+    oci("update", "--resources", "-", "one", stdin=json.dumps(both))
+    assert limit_in(file) == (LIMIT if UNIFIED else 2 * LIMIT)
+    oci("update", "--memory", "-1", "one")
+    assert limit_in(file) == NO_LIMIT
+
+
+@pytest.mark.parametrize("field", ["throttleReadBpsDevice", "weightDevice"])
+def test_a_device_without_rate_or_weight_has_no_limit(oci: Oci, bundle: Bundle, field: str) -> None:
+    disks = sorted(Path("/sys/block").glob("*/dev"))
+    if not disks:
+        pytest.skip("no block device")
+    major, minor = map(int, disks[0].read_text().split(":"))
+    bundle.linux["resources"] = {"blockIO": {field: [{"major": major, "minor": minor}]}}
     oci.run(bundle)
 
 
