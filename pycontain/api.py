@@ -4,11 +4,13 @@
 
 Options are those of `pycontain run` with underscores, each as its text or as a number, a flag as a
 bool, a repeatable one as a list or, for pairs, a dict. Nothing is forked in Python and no thread is
-started; it may be called from several threads.
+started; it may be called from several threads. An exception, as of Ctrl-C, ends the container.
 """
 
 from __future__ import annotations
 
+import fcntl
+import math
 import posix
 import select
 import time
@@ -18,7 +20,7 @@ from pycontain.cli.options import CONVERTERS
 from pycontain.cli.run_options import RUN
 from pycontain.engine import removal
 from pycontain.engine.engine import Engine, Outcome
-from pycontain.errors import UsageError
+from pycontain.errors import KernelError, UsageError
 from pycontain.runtime.foreground import reap
 from pycontain.runtime.launch import LaunchOptions
 from pycontain.spec.options import RunOptions
@@ -34,14 +36,15 @@ NOT_HERE = frozenset(
     ["detach", "tty", "interactive", "explain", "timeline", "format", "runtime", "sig_proxy"]
 )
 """Options of the command line that make no sense in a process."""
+LONGEST_POLL_S = 86_400.0
 _CHUNK = 65536
 
 
 class Result:
     """How a container ended.
 
-    stdout and stderr are bytes; `oom` tells that the kernel killed it for memory; `timings` are
-    seconds by phase: make, launch, run, remove.
+    stdout and stderr are bytes, all that was written; `oom` tells that the kernel killed it for
+    memory; `timings` are seconds by phase: make, launch, run, remove.
     """
 
     __slots__ = ("exit_status", "oom", "stderr", "stdout", "timings")
@@ -70,7 +73,8 @@ def run(
     """Run a command in a new container, wait for it and remove the container; return its Result.
 
     `stdin` is what the command reads. After `timeout` seconds the container is killed and its exit
-    status is 137. Raises the classes of pycontain.errors.
+    status is 137. The output is held in memory: bound that of a command that may write without end
+    by a pipe to head(1), say. Raises the classes of pycontain.errors.
     """
     engine = Engine(paths.data_root(root), paths.run_root(state))
     wanted = run_options({"rm": True, **options})
@@ -80,18 +84,21 @@ def run(
     moments.append(time.monotonic())
     started = time.time()
     container, pidfd, pipes = _launch(engine, draft)
-    moments.append(time.monotonic())
     try:
-        output = _talk(container, pidfd, pipes, stdin, timeout)
+        moments.append(time.monotonic())
+        stdout, stderr = _talk(container, pidfd, pipes, stdin, timeout)
         outcome = Outcome(reap(pidfd))
+        moments.append(time.monotonic())
+        engine.finish(draft.record, draft.lock, container, outcome, started)
+    except BaseException:
+        engine.cut_short(draft, container, pidfd, started)
+        raise
     finally:
         for fd in (pidfd, *pipes):
             if fd >= 0:
                 posix.close(fd)
-        moments.append(time.monotonic())
-    engine.finish(draft.record, draft.lock, container, outcome, started)
     moments.append(time.monotonic())
-    result = Result(outcome.status, output[pipes[1]], output[pipes[2]], oom=outcome.oom)
+    result = Result(outcome.status, stdout, stderr, oom=outcome.oom)
     phases = ("make", "launch", "run", "remove")
     result.timings = {name: moments[at + 1] - moments[at] for at, name in enumerate(phases)}
     return result
@@ -129,20 +136,23 @@ def _text(value: object) -> str:
 
 def _launch(engine: Engine, draft: Draft) -> tuple[Container, int, list[int]]:
     """Start the container on pipes; return it, its pidfd and our ends of stdin, stdout, stderr."""
-    theirs, ours = [], []
-    for ours_reads in (False, True, True):
-        read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
-        ours.append(read_end if ours_reads else write_end)
-        theirs.append(write_end if ours_reads else read_end)
-    how = LaunchOptions()
-    how.rootfs_mounts = draft.rootfs_mounts
-    how.stdio = (theirs[0], theirs[1], theirs[2])
+    theirs: list[int] = []
+    ours: list[int] = []
     try:
+        for ours_reads in (False, True, True):
+            read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
+            ours.append(read_end if ours_reads else write_end)
+            theirs.append(write_end if ours_reads else read_end)
+        how = LaunchOptions()
+        how.rootfs_mounts = draft.rootfs_mounts
+        how.stdio = (theirs[0], theirs[1], theirs[2])
         container, init = engine.start_init(draft.record, draft.spec, draft.directory, how)
     except BaseException as error:
         for fd in ours:
             posix.close(fd)
         engine.abandon(draft, error)
+        if isinstance(error, OSError):
+            raise KernelError("start the container", "", error) from None
         raise
     finally:
         for fd in theirs:
@@ -152,56 +162,58 @@ def _launch(engine: Engine, draft: Draft) -> tuple[Container, int, list[int]]:
 
 def _talk(
     container: Container, pidfd: int, pipes: list[int], stdin: bytes, timeout: float | None
-) -> dict[int, bytes]:
-    """Feed stdin and collect output until init has ended; return the output by descriptor.
+) -> tuple[bytes, bytes]:
+    """Feed stdin and collect output until init has ended; return stdout and stderr.
 
     Closes the input when all is written; its place in `pipes` becomes -1.
     """
-    output = {pipes[1]: b"", pipes[2]: b""}
+    output: dict[int, list[bytes]] = {pipes[1]: [], pipes[2]: []}
+    left = memoryview(stdin)
     poll = select.poll()
     for fd in output:
         poll.register(fd, select.POLLIN)
     poll.register(pidfd, select.POLLIN)
     posix.set_blocking(pipes[0], False)
     poll.register(pipes[0], select.POLLOUT)
-    end = None if timeout is None else time.monotonic() + timeout
-    while True:
-        left = None if end is None else max(0, int((end - time.monotonic()) * 1000))
-        ready = poll.poll(left)
-        if not ready:
-            container.kill(9)
-            end = None
-        for fd, _ in ready:
-            if fd == pipes[0]:
-                stdin = _feed(fd, stdin)
-                if not stdin:
+    end = math.inf if timeout is None else time.monotonic() + timeout
+    ended = False
+    while not ended:
+        if time.monotonic() >= end:
+            container.kill_init()
+            end = math.inf
+        for fd, _ in poll.poll(math.ceil(min(end - time.monotonic(), LONGEST_POLL_S) * 1000)):
+            if fd == pidfd:
+                ended = True
+            elif fd == pipes[0]:
+                left = _feed(fd, left)
+                if not left:
                     poll.unregister(fd)
                     posix.close(fd)
                     pipes[0] = -1
-            elif fd in output and not _collect(fd, output):
+            elif not _collect(fd, output[fd], _CHUNK):
                 poll.unregister(fd)
-        if any(fd == pidfd for fd, _ in ready):
-            for fd in output:
-                posix.set_blocking(fd, False)
-                while _collect(fd, output):
-                    pass
-            return output
+    for fd, chunks in output.items():
+        # What outlived init may write on for ever: what the pipe holds now is the end.
+        posix.set_blocking(fd, False)
+        _collect(fd, chunks, fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ))
+    return b"".join(output[pipes[1]]), b"".join(output[pipes[2]])
 
 
-def _feed(fd: int, data: bytes) -> bytes:
+def _feed(fd: int, data: memoryview) -> memoryview:
     """Write what the pipe takes; return what is left, nothing when nobody reads."""
     try:
-        return data[posix.write(fd, data[:_CHUNK]) :] if data else b""
+        return data[posix.write(fd, data[:_CHUNK]) :] if data else data
     except BlockingIOError:
         return data
     except BrokenPipeError:
-        return b""
+        return data[:0]
 
 
-def _collect(fd: int, output: dict[int, bytes]) -> bool:
+def _collect(fd: int, chunks: list[bytes], most: int) -> bool:
+    """Read what is there; False at its end."""
     try:
-        data = posix.read(fd, _CHUNK)
+        data = posix.read(fd, most)
     except BlockingIOError:
         return False
-    output[fd] += data
+    chunks.append(data)
     return bool(data)

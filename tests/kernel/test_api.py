@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
 import pytest
-from support import Cli
+from support import Cli, processes
 
 import pycontain
 from pycontain.errors import CommandNotFoundError, UsageError
@@ -37,6 +43,61 @@ def test_a_timeout_kills(box: Cli) -> None:
     assert run(box, ["sleep", "60"], timeout=0.3).exit_status == 137
 
 
+def test_a_timeout_kills_what_keeps_writing(box: Cli) -> None:
+    script = "i=0; while [ $i -lt 150 ]; do echo $i; sleep 0.02; i=$((i+1)); done"
+    result = run(box, ["sh", "-c", script], timeout=0.5)
+    assert result.exit_status == 137
+    assert result.stdout.startswith(b"0\n")
+
+
+def test_output_of_many_pipes_full_comes_back_whole(box: Cli) -> None:
+    result = run(box, ["head", "-c", "30000000", "/dev/zero"])
+    assert result.stdout == bytes(30_000_000)
+
+
+def test_the_output_ends_with_init_whoever_writes_on(box: Cli) -> None:
+    result = run(box, ["sh", "-c", "yes & sleep 0.2; exit 3"], pid="host")
+    assert result.exit_status == 3
+    assert result.stdout.startswith(b"y\ny\n")
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("rm", [True, False])
+def test_an_exception_ends_the_container_and_gives_it_up(
+    box: Cli, tmp_path: Path, rm: bool
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    def when_it_runs() -> None:
+        while not (tmp_path / "runs").exists():
+            time.sleep(0.01)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    word = f"interrupted-{os.getpid()}"
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    thread = threading.Thread(target=when_it_runs)
+    thread.start()
+    descriptors = os.listdir("/proc/self/fd")
+    try:
+        with pytest.raises(Interrupted):
+            run(
+                box, ["sh", "-c", f"touch /m/runs; sleep 60; : {word}"],
+                name="broken-off", volume=f"{tmp_path}:/m", rm=rm,
+            )  # fmt: skip
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert processes(word) == []
+    assert os.listdir(box.state / "locks") == []
+    assert os.listdir("/proc/self/fd") == descriptors
+    exited = box.text("ps", "-a", "--format", "{{.Names}} {{.Status}}")
+    assert exited.startswith("broken-off Exited (137)") is not rm
+
+
 def test_errors_are_exceptions_and_leave_nothing(box: Cli) -> None:
     with pytest.raises(CommandNotFoundError):
         run(box, ["nosuch"])
@@ -48,8 +109,6 @@ def test_errors_are_exceptions_and_leave_nothing(box: Cli) -> None:
 
 
 def test_descriptors_do_not_pile_up(box: Cli) -> None:
-    import os
-
     run(box, ["true"])
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):

@@ -13,24 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import Cli
+from support import Cli, processes
 
 pytestmark = pytest.mark.root
 
 TALK = "while :; do echo {}; done"
-
-
-def processes(word: str) -> list[str]:
-    """Return the pids of the processes with `word` in their command line; no zombie has one."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            line = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            continue
-        if word.encode() in line:
-            found.append(pid)
-    return found
 
 
 def wait_until(true: Callable[[], object]) -> None:
