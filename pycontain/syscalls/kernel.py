@@ -124,11 +124,6 @@ def umount2(target: Path, flags: int = 0) -> None:
     syscall("umount2", _c(target), flags, path=target)
 
 
-def pivot_root(new_root: Path, put_old: Path) -> None:
-    """pivot_root(2)."""
-    syscall("pivot_root", _c(new_root), _c(put_old), path=new_root)
-
-
 def open_tree(dirfd: int, path: Path, flags: int) -> int:
     """open_tree(2)."""
     return syscall("open_tree", dirfd, _c(path), flags, path=path)
@@ -162,11 +157,6 @@ def fsmount(fd: int, flags: int = 1, attributes: int = 0) -> int:
     return syscall("fsmount", fd, flags, attributes)
 
 
-def fspick(dirfd: int, path: Path, flags: int) -> int:
-    """fspick(2)."""
-    return syscall("fspick", dirfd, _c(path), flags, path=path)
-
-
 def mount_setattr(
     dirfd: int,
     path: Path,
@@ -197,11 +187,6 @@ def pidfd_send_signal(pidfd: int, signal: int) -> None:
     syscall("pidfd_send_signal", pidfd, signal, None, 0)
 
 
-def pidfd_getfd(pidfd: int, fd: int) -> int:
-    """pidfd_getfd(2); the fd is close-on-exec."""
-    return syscall("pidfd_getfd", pidfd, fd, 0)
-
-
 def setns(fd: int, kinds: int = 0) -> None:
     """setns(2): `fd` is a namespace file, or a pidfd with the CLONE_NEW* bits in `kinds`."""
     syscall("setns", fd, kinds)
@@ -227,11 +212,6 @@ def memfd_create(name: str, flags: int = 1) -> int:
     return syscall("memfd_create", _c(name), flags)
 
 
-def renameat2(old_fd: int, old: Path, new_fd: int, new: Path, flags: int) -> None:
-    """renameat2(2)."""
-    syscall("renameat2", old_fd, _c(old), new_fd, _c(new), flags, path=new)
-
-
 def seccomp(operation: int, flags: int, argument: bytes) -> int:
     """seccomp(2)."""
     return syscall("seccomp", operation, flags, argument)
@@ -240,16 +220,6 @@ def seccomp(operation: int, flags: int, argument: bytes) -> int:
 def bpf(command: int, attributes: bytearray) -> int:
     """bpf(2); the kernel may write into `attributes`."""
     return syscall("bpf", command, attributes, len(attributes))
-
-
-def inotify_init1(flags: int) -> int:
-    """inotify_init1(2)."""
-    return syscall("inotify_init1", flags)
-
-
-def inotify_add_watch(fd: int, path: Path, mask: int) -> int:
-    """inotify_add_watch(2)."""
-    return syscall("inotify_add_watch", fd, _c(path), mask, path=path)
 
 
 def fchmodat2(dirfd: int, path: Path, mode: int, flags: int) -> None:

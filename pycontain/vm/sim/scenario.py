@@ -7,7 +7,7 @@ writer): a checked document becomes typed values, and what the writer left out g
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -273,8 +273,3 @@ def _user_share(document: dict[str, Any]) -> float:
         return 1.0 - workloads.system_share(kind)
     kernel_work = bool(document.get("events"))
     return 0.0 if kernel_work and not document.get("tags") else 1.0
-
-
-def with_technique(scenario: Scenario, technique: str) -> Scenario:
-    """Return the scenario with another technique, for comparisons and tests."""
-    return replace(scenario, configuration=replace(scenario.configuration, technique=technique))
