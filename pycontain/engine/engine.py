@@ -18,7 +18,6 @@ from pycontain.engine.store import Store
 from pycontain.errors import (
     ConflictError,
     InvalidError,
-    KernelError,
     NotFoundError,
     PycontainError,
 )
@@ -189,11 +188,19 @@ class Engine:
                 # The error on its way is the cause; what is left, `reconcile` removes.
                 draft.lock.release(keep_file=True)
             return
+        self.give_up(record, draft.lock, error)
+
+    def give_up(self, record: Record, lock: Lock, error: BaseException) -> None:
+        """Record why a container could not be started, and give its lock up."""
         end = Exit(125, time.time(), time.time())
         if isinstance(error, PycontainError):
             end.status, end.error = error.exit_status, str(error)
-        self.store.save_exit(record.id, end)
-        draft.lock.release()
+        elif isinstance(error, OSError):
+            end.error = str(error)
+        try:
+            self.store.save_exit(record.id, end)
+        finally:
+            lock.release()
 
     # one container
 
@@ -272,7 +279,10 @@ class Engine:
 
             foreign.kill(self.store, record, signal)
         else:
-            self.running(record.id)[1].kill(signal)
+            container = self.running(record.id)[1]
+            if signal in (SIGKILL, record.stop_signal):
+                self._no_restart(record)
+            container.kill(signal)
         if signal == SIGKILL:
             self._settle(record, stamp)
 
@@ -285,12 +295,13 @@ class Engine:
             foreign.end(self.store, record, seconds, signal)
             return
         stamp = self.store.exit_stamp(record.id)
+        # Its monitor may be waiting to start it again.
+        self._no_restart(record)
         container = self._alive(record)
         pidfd = self._pidfd(container) if container else -1
         if container is None or pidfd < 0:
             return
         try:
-            self._no_restart(record)
             container.kill(signal or record.stop_signal)
             limit = record.stop_timeout if seconds is None else seconds
             if container.status() == "paused":
@@ -306,17 +317,10 @@ class Engine:
         self._settle(record, stamp)
 
     def _no_restart(self, record: Record) -> None:
-        """Tell the monitor that this end is wanted, whatever the restart policy says."""
         if record.restart[0] != "no":
-            path = self.store.directory(record.id) + "/stopped"
-            flags = posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC
-            try:
-                posix.close(posix.open(path, flags, 0o600))
-            except FileNotFoundError:
-                # Another command removed it meanwhile.
-                return
-            except OSError as error:
-                raise KernelError("write", path, error) from None
+            from pycontain.engine.restart import want_end
+
+            want_end(self.store.directory(record.id))
 
     def _settle(self, record: Record, stamp: int) -> None:
         """Wait until the responsible process has cleared up; `stamp` is from before the end.
@@ -352,7 +356,6 @@ class Engine:
             if now > end:
                 raise ConflictError(f"container {record.name} is in use by another command")
             if now > lost:
-                self._no_restart(record)
                 removal.stop_lost(self.store, record.id, record)
             time.sleep(0.01)
 
@@ -415,9 +418,9 @@ class Engine:
             removal.remove_damaged(self.store, damaged, wait=LOCK_WAIT_S)
             return
         if force:
+            self._no_restart(record)
             end = time.monotonic() + LOCK_WAIT_S
             while self._alive(record) and time.monotonic() < end:
-                self._no_restart(record)
                 self._kill_hard(record)
         elif self.status(record) in ("running", "paused"):
             hint = "stop it first, or use rm -f"

@@ -16,7 +16,7 @@ from pycontain.engine import removal
 from pycontain.engine.engine import Engine, Outcome, exit_of
 from pycontain.engine.logs import Log, log_arguments
 from pycontain.engine.record import Exit
-from pycontain.engine.restart import redraft, wanted_end
+from pycontain.engine.restart import delay_after, redraft, rest, wanted_end
 from pycontain.engine.store import Lock
 from pycontain.errors import PycontainError
 from pycontain.runtime import container as containers
@@ -34,10 +34,6 @@ RESUME = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
     "from pycontain.engine.monitor import resume; resume(sys.argv[1:])"
 )
-FIRST_DELAY_S = 0.1
-STEADY_S = 10.0
-"""A container that ran this long did start: the delay before a restart begins anew."""
-LONGEST_DELAY_S = 60.0
 _CHUNK = 65536
 
 
@@ -115,36 +111,46 @@ class Streams:
         return self._outputs
 
 
-def stay(engine: Engine, draft: Draft, watch: Watch, restarts: int = 0) -> int:
-    """Pump, reap, record, restart: until the container is not to run any more."""
+def stay(engine: Engine, draft: Draft, watch: Watch, restarts: int = 0, quick: int = 0) -> int:
+    """Pump, reap, record, restart: until the container is not to run any more.
+
+    `restarts` counts all of them, `quick` the short lives in a row before this one.
+    """
     _leave_caller()
     while True:
-        _become_native(engine, draft, watch, restarts)
+        _become_native(engine, draft, watch, restarts, quick)
         log = Log(draft.directory, draft.record.log_driver, draft.record.log_opts)
         status = pump(watch, log)
         log.close()
         posix.close(watch.pidfd)
-        ended = Ended(draft.record, draft.lock, watch.container, status, restarts)
+        ended = Ended(draft.record, draft.lock, watch.container, status, restarts, quick)
         again = relaunch(engine, ended)
         if again is None:
             return 0
         draft, watch = again
-        restarts += 1
+        restarts, quick = ended.restarts, ended.quick
 
 
 class Ended:
     """A container whose init was reaped, and what the policy has to know."""
 
-    __slots__ = ("container", "lock", "record", "restarts", "status")
+    __slots__ = ("container", "lock", "quick", "record", "restarts", "status")
 
     def __init__(
-        self, record: Record, lock: Lock, container: Container, status: int, restarts: int
+        self,
+        record: Record,
+        lock: Lock,
+        container: Container,
+        status: int,
+        restarts: int,
+        quick: int,
     ) -> None:
         self.record = record
         self.lock = lock
         self.container = container
         self.status = status
         self.restarts = restarts
+        self.quick = quick
 
 
 def relaunch(engine: Engine, ended: Ended) -> tuple[Draft, Watch] | None:
@@ -152,21 +158,24 @@ def relaunch(engine: Engine, ended: Ended) -> tuple[Draft, Watch] | None:
     started = ended.container.state.created
     if not _end(engine, ended, started):
         return None
-    long_lived = time.time() - started > STEADY_S
-    delay = FIRST_DELAY_S if long_lived else FIRST_DELAY_S * 2 ** min(ended.restarts, 20)
-    time.sleep(min(delay, LONGEST_DELAY_S))
-    if wanted_end(engine.store.directory(ended.record.id)):
-        ended.lock.release()
+    delay, ended.quick = delay_after(ended.quick, time.time() - started)
+    ended.restarts += 1
+    try:
+        if not rest(engine.store.directory(ended.record.id), delay):
+            ended.lock.release()
+            return None
+        draft = redraft(engine, ended.record, ended.lock)
+    except (OSError, PycontainError) as error:
+        engine.give_up(ended.record, ended.lock, error)
         return None
-    draft = redraft(engine, ended.record, ended.lock)
     try:
         return draft, launch(engine, draft, keep=True)
-    except PycontainError:
+    except (OSError, PycontainError):
         # Recorded by `abandon`; the lock is given up.
         return None
 
 
-def _become_native(engine: Engine, draft: Draft, watch: Watch, restarts: int) -> None:
+def _become_native(engine: Engine, draft: Draft, watch: Watch, restarts: int, quick: int) -> None:
     """Become the static monitor, which execs into `resume`; return where there is none."""
     program = HERE + "/native/bin/monitor"
     argv = [program, "--pid", str(watch.container.pid), "--pidfd", str(watch.pidfd)]
@@ -175,7 +184,7 @@ def _become_native(engine: Engine, draft: Draft, watch: Watch, restarts: int) ->
     argv += log_arguments(draft.directory, draft.record.log_driver, draft.record.log_opts)
     argv += ["--", sys.executable, "-I", "-S", "-c", RESUME, HERE.rpartition("/")[0]]
     argv += [engine.store.root, engine.store.state, draft.record.id]
-    argv += [str(draft.lock.fd), str(restarts)]
+    argv += [str(draft.lock.fd), str(restarts), str(quick)]
     kept = [watch.pidfd, draft.lock.fd, *watch.streams]
     kept += [watch.keep_open] if watch.keep_open >= 0 else []
     for fd in kept:
@@ -190,7 +199,7 @@ def _become_native(engine: Engine, draft: Draft, watch: Watch, restarts: int) ->
 
 def resume(argv: list[str]) -> None:
     """Go on where the static monitor ended: its last argument is the raw wait status of init."""
-    data, state, identity, lock_fd, restarts, raw = argv
+    data, state, identity, lock_fd, restarts, quick, raw = argv
     engine = Engine(data, state)
     posix.set_inheritable(int(lock_fd), False)
     lock = Lock(f"{state}/locks/{identity}", int(lock_fd))
@@ -206,9 +215,10 @@ def resume(argv: list[str]) -> None:
             engine.store.save_exit(identity, Exit(status, time.time(), time.time()))
         lock.release()
         posix._exit(0)
-    again = relaunch(engine, Ended(record, lock, container, status, int(restarts)))
+    ended = Ended(record, lock, container, status, int(restarts), int(quick))
+    again = relaunch(engine, ended)
     if again is not None:
-        posix._exit(stay(engine, *again, restarts=int(restarts) + 1))
+        posix._exit(stay(engine, *again, restarts=ended.restarts, quick=ended.quick))
     posix._exit(0)
 
 

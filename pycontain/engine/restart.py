@@ -8,9 +8,11 @@ from __future__ import annotations
 import posix
 import time
 
+from pycontain import trees
 from pycontain.engine import removal
 from pycontain.engine.draft import Draft
-from pycontain.errors import ConflictError, NotFoundError
+from pycontain.errors import ConflictError, KernelError, NotFoundError
+from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,32 +25,92 @@ LOCK_WAIT_S = 10.0
 NAMESPACE_FILES = {"network": "net"}
 STOPPED = "stopped"
 """A file in the container's directory: somebody wanted it to end, no policy starts it again."""
+WAKE = "wake"
+"""A fifo in the container's directory while its monitor waits before a restart."""
+FIRST_DELAY_S = 0.1
+STEADY_S = 10.0
+"""A container that ran this long did start: the delay before a restart begins anew."""
+LONGEST_DELAY_S = 60.0
+
+
+def delay_after(quick: int, lived_s: float) -> tuple[float, int]:
+    """Return the delay before a restart and how many short lives there were now, one after another.
+
+    `quick` is how many there were before this life of `lived_s` seconds.
+    """
+    if lived_s > STEADY_S:
+        return FIRST_DELAY_S, 0
+    # 2.0 ** 1024 is an OverflowError.
+    return min(FIRST_DELAY_S * 2.0 ** min(quick, 20), LONGEST_DELAY_S), quick + 1
+
+
+def rest(directory: str, seconds: float) -> bool:
+    """Wait before a restart; return at once, and False, when the container is not wanted any more.
+
+    `want_end` opens the fifo: that wakes us.
+    """
+    path = f"{directory}/{WAKE}"
+    trees.remove(path)
+    posix.mkfifo(path, 0o600)
+    fd = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+    try:
+        if not wanted_end(directory):
+            kernel.poll((fd,), int(seconds * 1000))
+    finally:
+        posix.close(fd)
+        trees.remove(path)
+    return not wanted_end(directory)
+
+
+def want_end(directory: str) -> None:
+    """Tell the monitor that this end is wanted, whatever the restart policy says."""
+    path = f"{directory}/{STOPPED}"
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC
+    try:
+        posix.close(posix.open(path, flags, 0o600))
+    except FileNotFoundError:
+        # Another command removed it meanwhile.
+        return
+    except OSError as error:
+        raise KernelError("write", path, error) from None
+    try:
+        wake = posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC
+        posix.close(posix.open(f"{directory}/{WAKE}", wake))
+    except OSError:
+        # No fifo, or nobody reads it: it does not wait.
+        return
 
 
 def redraft(engine: Engine, record: Record, lock: Lock | None = None) -> Draft:
     """Return a container that does not run as a Draft; the caller becomes responsible for it.
 
-    `lock` is handed in by a process that is responsible already. Raises ConflictError when the
-    container runs.
+    `lock` is handed in by a process that is responsible already: it stays so when this raises, and
+    a wish for the end that came meanwhile stays in force. Raises ConflictError when the container
+    runs.
     """
-    if lock is None:
-        lock = _lock(engine, record)
-        lock.write(record.name)
+    if lock is not None:
+        return _redraft(engine, record, lock)
+    lock = _lock(engine, record)
     try:
-        if not engine.store.exists(record.id):
-            raise NotFoundError(f"container {record.name}: not found")
-        removal.stop_runtime(engine.store, record.id, record)
-        directory = engine.store.directory(record.id)
-        spec: Spec = engine.store.config(record.id)  # type: ignore[assignment]
-        _join_again(engine, record, spec)
-        wanted_end(directory, clear=True)
-        if record.runtime or not record.ran:
-            # From here on it is our own runtime's.
-            record.runtime, record.ran = "", True
-            engine.store.save(record)
+        lock.write(record.name)
+        wanted_end(engine.store.directory(record.id), clear=True)
+        return _redraft(engine, record, lock)
     except BaseException:
         lock.release()
         raise
+
+
+def _redraft(engine: Engine, record: Record, lock: Lock) -> Draft:
+    if not engine.store.exists(record.id):
+        raise NotFoundError(f"container {record.name}: not found")
+    removal.stop_runtime(engine.store, record.id, record)
+    directory = engine.store.directory(record.id)
+    spec: Spec = engine.store.config(record.id)  # type: ignore[assignment]
+    _join_again(engine, record, spec)
+    if record.runtime or not record.ran:
+        # From here on it is our own runtime's.
+        record.runtime, record.ran = "", True
+        engine.store.save(record)
     return Draft(record, directory, lock, record.rootfs_mounts, spec, {})
 
 
