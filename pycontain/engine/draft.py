@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from pycontain.engine.store import Lock
     from pycontain.image.store import Image
     from pycontain.oci.runtime import Seccomp, Spec
-    from pycontain.spec.host import Identity
     from pycontain.spec.options import RunOptions
 
 
@@ -196,7 +195,7 @@ class Maker:
             keepid.own_files(host.files)
         if options.init:
             host.init = native_program("init")
-        host.seccomp = _seccomp(options, who, host)
+        host.seccomp = _seccomp(options, host)
         return host
 
     def _layers(self, image: Image) -> list[str]:
@@ -402,11 +401,12 @@ def _map_ids(host: Host, options: RunOptions) -> None:
     host.delegated = False
 
 
-def _seccomp(options: RunOptions, who: Identity, host: Host) -> Seccomp | None:
+def _seccomp(options: RunOptions, host: Host) -> Seccomp | None:
     chosen = process.security(options).get("seccomp", "")
     if chosen == "unconfined" or (options.privileged and not chosen):
         return None
-    sets = process.capabilities(options, host, {})
+    # Root's, whoever init runs as: `exec` has the same filter, and may be root.
+    held = process.root_capabilities(options, host)
     if chosen:
-        return seccomp_profile.load_profile(chosen, sets["bounding"])
-    return seccomp_profile.default_profile(sets["bounding"])
+        return seccomp_profile.load_profile(chosen, held)
+    return seccomp_profile.default_profile(held)

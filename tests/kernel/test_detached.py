@@ -71,6 +71,7 @@ def test_exec_as_root_has_roots_capabilities_whoever_the_container_runs_as(box: 
     of_root = box.text("exec", "root", *sets)
     assert "CapEff:\t00000000800405fa" in of_root
     assert box.text("exec", "-u", "0", "user", *sets) == of_root
+    box("exec", "-u", "0", "user", "chroot", "/", "true")
     of_user = box.text("exec", "user", *sets)
     assert {line.split()[1] for line in of_user.splitlines()} == {"0" * 16}
     assert box.text("exec", "-u", "1000", "root", *sets) == of_user
