@@ -2,14 +2,16 @@ r"""The log of a detached container: docker's json-file, one JSON object a line.
 
     {"log":"text\n","stream":"stdout","time":"2026-01-02T03:04:05.000000000Z"}
 
-Written by the monitor, read by `logs`. With `max-size` the file is renamed to log.json.1 … and
-begun again, `max-file` of them are kept. Text that is not UTF-8 is kept by escaping its bytes.
+Written by the monitor (native/monitor.c, or `Log` where it is not built; a test holds the two
+equal), read by `logs`. With `max-size` the file is renamed to log.json.1 … and begun again,
+`max-file` of them are kept. A byte that is not UTF-8 is logged as U+FFFD, as docker does.
 """
 
 from __future__ import annotations
 
 import posix
 import time
+from _codecs import utf_8_decode
 
 from pycontain import trees
 from pycontain.engine.clock import format_time
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
 
 NAME = "log.json"
 LINE_LIMIT = 16384
-"""Bytes of one entry; a longer line is split, as docker does."""
+"""Bytes of one entry; a longer line is split, as docker does, between two characters."""
+MODE = 0o640
+"""What a container says is not for everybody."""
+_NO_UTF_8 = dict.fromkeys(range(0xDC80, 0xDD00), 0xFFFD)
+"""The surrogates that stand for bytes which are not UTF-8, and what is logged instead."""
 _CHUNK = 65536
 
 
@@ -53,7 +59,7 @@ class Log:
     def _open(self) -> int:
         flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC
         try:
-            fd = posix.open(f"{self._directory}/{NAME}", flags, 0o600)
+            fd = posix.open(f"{self._directory}/{NAME}", flags, MODE)
         except OSError as error:
             raise KernelError("open log", self._directory, error) from None
         self._size = posix.fstat(fd).st_size
@@ -75,20 +81,25 @@ class Log:
         return True
 
     def _take(self, stream: str, data: bytes, *, ended: bool) -> None:
-        lines = (self._parts.pop(stream, b"") + data).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            self._write(stream, line + b"\n")
-        while len(rest) > LINE_LIMIT or (ended and rest):
-            self._write(stream, rest[:LINE_LIMIT])
-            rest = rest[LINE_LIMIT:]
-        if rest:
-            self._parts[stream] = rest
+        text = self._parts.pop(stream, b"") + data
+        start = 0
+        while start < len(text):
+            end = text.find(b"\n", start, start + LINE_LIMIT) + 1
+            if not end and len(text) - start >= LINE_LIMIT:
+                # A character at the cut whose rest comes next begins the next entry.
+                end = start + utf_8_decode(text[start : start + LINE_LIMIT], "replace", False)[1]
+            elif not end and ended:
+                end = len(text)
+            elif not end:
+                self._parts[stream] = text[start:]
+                return
+            self._write(stream, text[start:end])
+            start = end
 
     def _write(self, stream: str, line: bytes) -> None:
         if self._fd < 0:
             return
-        text = line.decode("utf-8", "backslashreplace")
+        text = line.decode("utf-8", "surrogateescape").translate(_NO_UTF_8)
         entry = {"log": text, "stream": stream, "time": format_time(time.time())}
         content = codec.dumps(entry) + b"\n"
         if self._most_bytes and self._size and self._size + len(content) > self._most_bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import pycontain.native
+from pycontain.engine import logs
 
 BIN = Path(pycontain.native.__file__).parent / "bin"
 MONITOR, INIT = BIN / "monitor", BIN / "init"
@@ -88,6 +89,43 @@ def test_long_lines_are_cut_between_characters(tmp_path: Path) -> None:
     found = entries(tmp_path / "log")
     assert len(found) > 1
     assert "".join(e["log"] for e in found) == "€" * 20000 + "\n"
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"one\ntwo\n\nthree",
+        bytes(range(256)) * 3,
+        "é€😀".encode() + b"\xed\xa0\x80\xf4\x90\x80\x80\xc0\xaf\xe0\x80\xe2\x82",
+        b"\xe2\x82\n\xf0\x9f\x98",
+        b"a" + "€".encode() * 20000 + b"\nend\n",
+        b"a" * 16381 + "😀".encode() + b"\n",
+        b"a" * 16382 + b"\xe2\x82\xff\n",
+        *(
+            b"a" * size + end
+            for size in (16382, 16383, 16384, 16385, 32768)
+            for end in (b"", b"\n")
+        ),
+    ],
+    ids=lambda octets: f"{octets[:2]!r}-{len(octets)}",
+)
+def test_the_log_written_without_it_is_the_same(tmp_path: Path, octets: bytes) -> None:
+    (tmp_path / "data").write_bytes(octets)
+    monitored(tmp_path, ["cat", str(tmp_path / "data")])
+    log = logs.Log(str(tmp_path), "json-file", {})
+    fd = os.open(tmp_path / "data", os.O_RDONLY)
+    while log.copy(fd, "stdout"):
+        pass
+    os.close(fd)
+    log.close()
+    ours, theirs = tmp_path / logs.NAME, tmp_path / "log"
+    texts = [[(e["log"], e["stream"]) for e in entries(path)] for path in (ours, theirs)]
+    assert texts[0] == texts[1]
+    assert ours.stat().st_mode == theirs.stat().st_mode
+    assert "".join(text for text, _ in texts[0]) == "".join(
+        "\ufffd" if "\udc80" <= c <= "\udcff" else c
+        for c in octets.decode("utf-8", "surrogateescape")
+    )
 
 
 def test_logs_are_rotated_and_lines_stay_whole(tmp_path: Path) -> None:
