@@ -85,8 +85,8 @@ def test_an_exception_ends_the_container_and_gives_it_up(
     try:
         with pytest.raises(Interrupted):
             run(
-                box, ["sh", "-c", f"touch /m/runs; sleep 60; : {word}"],
-                name="broken-off", volume=f"{tmp_path}:/m", rm=rm,
+                box, ["sh", "-c", f"read line; touch /m/runs; sleep 60; : {word}"],
+                stdin=b"\n", name="broken-off", volume=f"{tmp_path}:/m", rm=rm,
             )  # fmt: skip
     finally:
         thread.join()
