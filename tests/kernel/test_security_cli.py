@@ -60,7 +60,7 @@ REFUSED = r"""
 --runtime=/etc/passwd --cidfile=/tmp --cidfile=/nosuch/x --group-add=x --group-add=-1
 --group-add=4294967296 --annotation=x --name=a/b --name=.. --name=-x --name=a\nb --name=a\x1b
 --name=é --name=.x --volume=/tmp:/proc --volume=/tmp:/proc/sys --volume=/tmp:/proc/self
---volume=/tmp:/ --volume=/tmp:/x:nosuch --volume=/tmp:: --volume=:: --volume=../x:/x --volume=/
+--volume=/tmp:/ --volume=/tmp:/x:nosuch --volume=/tmp:: --volume=:: --volume=/
 --volume=relative --volume=/x:/y:/z --tmpfs=/proc --tmpfs=/proc/sys --tmpfs=/ --tmpfs=relative
 --tmpfs=/x:size=-1 --tmpfs=/x:nosuch --mount=type=bind --mount=type=x,dst=/x
 --mount=type=tmpfs,dst=/proc --mount=type=bind,src=/tmp,dst=/x,nosuch --mount=
