@@ -404,8 +404,16 @@ class Engine:
         old = record.name
         self.store.claim_name(name, record.id)
         record.name = name
-        self.store.save(record)
+        try:
+            self.store.save(record)
+        except BaseException:
+            self.store.release_name(name, record.id)
+            raise
         self.store.release_name(old, record.id)
+        if not self.store.exists(record.id):
+            # --rm was faster, and may not have seen the new name.
+            self.store.release_name(name, record.id)
+            raise NotFoundError(f"container {old}: not found")
 
     def remove(self, word: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove a container; one that runs, or whose record is lost, only with `force`."""

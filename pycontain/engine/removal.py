@@ -190,7 +190,9 @@ def remove_files(
 
         for volume in record.volumes:
             remove(store.root, volume)
-    store.release_name(name, identity)
+    if not store.release_name(name, identity):
+        # It was renamed meanwhile.
+        store.release_names(identity)
 
 
 def remove(store: Store, record: Record, lock: Lock, *, volumes: bool) -> None:
@@ -210,5 +212,4 @@ def remove_damaged(store: Store, identity: str, *, wait: float) -> None:
     lock = store.lock_now(identity, wait=wait)
     stop_runtime(store, identity, None)
     remove_files(store, identity, "", None)
-    store.release_names(identity)
     lock.release()

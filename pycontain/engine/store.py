@@ -226,11 +226,13 @@ class Store:
         finally:
             posix.close(guard)
 
-    def release_name(self, name: str, identity: str) -> None:
-        """Give a name up, if it stands for this container."""
+    def release_name(self, name: str, identity: str) -> bool:
+        """Give a name up, if it stands for this container; return whether it did."""
         path = f"{self.root}/names/{name}"
-        if name and self._holder(path) == identity:
-            _unlink(path)
+        if not name or self._holder(path) != identity:
+            return False
+        _unlink(path)
+        return True
 
     # records
 
@@ -377,7 +379,11 @@ class Store:
 
     def release_names(self, identity: str) -> None:
         """Give up every name that stands for this container."""
-        for name in posix.listdir(self.root + "/names"):
+        try:
+            names = posix.listdir(self.root + "/names")
+        except FileNotFoundError:
+            return
+        for name in names:
             self.release_name(name, identity)
 
 

@@ -168,6 +168,6 @@ def _undo(steps: list[Callable[[], object]]) -> None:
     for step in reversed(steps):
         try:
             step()
-        except PycontainError:
+        except (OSError, PycontainError):
             # The error on its way to the caller is the cause; this one is its echo.
             continue

@@ -292,3 +292,21 @@ def test_attach_shows_what_comes_and_hands_signals_on(box: Cli, options: tuple[s
     assert out.endswith(b"caught\n")
     assert b"early" not in out
     box("attach", "live", status=125)
+
+
+@pytest.mark.parametrize("how", [(), ("-d",)])
+def test_a_container_renamed_while_it_runs_leaves_no_name(box: Cli, how: tuple[str, ...]) -> None:
+    script = "echo up; until [ -e /go ]; do sleep 0.02; done"
+    options = ("--rm", "--name", "before", *how)
+    run = box.start("run", *options, "busybox", "sh", "-c", script, stdout=subprocess.PIPE)
+    assert run.stdout is not None
+    assert run.stdout.readline()
+    box("rename", "before", "after")
+    box("exec", "after", "touch", "/go", status=None)
+    assert run.wait(20) == 0
+    run.stdout.close()
+    locks = box.state / "locks"
+    end = time.monotonic() + 20
+    while [*locks.iterdir()] and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not [*(box.data / "names").iterdir()]

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pycontain.engine.engine import Engine
 from pycontain.engine.record import Record
 from pycontain.engine.store import Store, new_id
-from pycontain.errors import ConflictError, InvalidError, NotFoundError
+from pycontain.errors import ConflictError, InvalidError, NotFoundError, PycontainError
 
 
 @pytest.fixture
@@ -117,3 +118,21 @@ def test_a_broken_record_is_invalid_and_named(store: Store) -> None:
     Path(store.directory(record.id), "record.json").write_text("{}")
     with pytest.raises(InvalidError, match=record.id[:12]):
         store.load(record.id)
+
+
+def test_a_name_that_could_not_be_noted_is_free_again(store: Store) -> None:
+    record = made(store, "web")
+    engine = Engine(store.root, store.state)
+    path = Path(store.directory(record.id)) / "record.json"
+
+    class Removed(Store):
+        def claim_name(self, name: str, identity: str) -> None:
+            super().claim_name(name, identity)
+            # --rm removes the container at this moment.
+            path.unlink()
+            path.parent.rmdir()
+
+    engine.store = Removed(store.root, store.state)
+    with pytest.raises(PycontainError):
+        engine.rename("web", "other")
+    assert "other" not in os.listdir(f"{store.root}/names")
