@@ -279,10 +279,9 @@ class Engine:
 
             foreign.kill(self.store, record, signal)
         else:
-            container = self.running(record.id)[1]
-            if signal in (SIGKILL, record.stop_signal):
-                self._no_restart(record)
-            container.kill(signal)
+            final = signal in (SIGKILL, record.stop_signal)
+            if not (final and self._no_restart(record)):
+                self.running(record.id)[1].kill(signal)
         if signal == SIGKILL:
             self._settle(record, stamp)
 
@@ -316,11 +315,13 @@ class Engine:
             posix.close(pidfd)
         self._settle(record, stamp)
 
-    def _no_restart(self, record: Record) -> None:
-        if record.restart[0] != "no":
-            from pycontain.engine.restart import want_end
+    def _no_restart(self, record: Record) -> bool:
+        """Tell the monitor that this end is wanted; return whether it was waiting to restart."""
+        if record.restart[0] == "no":
+            return False
+        from pycontain.engine.restart import want_end
 
-            want_end(self.store.directory(record.id))
+        return want_end(self.store.directory(record.id))
 
     def _settle(self, record: Record, stamp: int) -> None:
         """Wait until the responsible process has cleared up; `stamp` is from before the end.

@@ -62,15 +62,15 @@ def rest(directory: str, seconds: float) -> bool:
     return not wanted_end(directory)
 
 
-def want_end(directory: str) -> None:
-    """Tell the monitor that this end is wanted, whatever the restart policy says."""
+def want_end(directory: str) -> bool:
+    """Tell the monitor that this end is wanted; return whether it was waiting to restart."""
     path = f"{directory}/{STOPPED}"
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC
     try:
         posix.close(posix.open(path, flags, 0o600))
     except FileNotFoundError:
         # Another command removed it meanwhile.
-        return
+        return False
     except OSError as error:
         raise KernelError("write", path, error) from None
     try:
@@ -78,7 +78,8 @@ def want_end(directory: str) -> None:
         posix.close(posix.open(f"{directory}/{WAKE}", wake))
     except OSError:
         # No fifo, or nobody reads it: it does not wait.
-        return
+        return False
+    return True
 
 
 def redraft(engine: Engine, record: Record, lock: Lock | None = None) -> Draft:

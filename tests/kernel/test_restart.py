@@ -49,7 +49,7 @@ def test_another_signal_leaves_the_policy_in_force(box: Cli) -> None:
     assert until(lambda: box.text("logs", "on") == "up\nup\n")
 
 
-@pytest.mark.parametrize("verb", [("stop",), ("rm", "-f")])
+@pytest.mark.parametrize("verb", [("stop",), ("kill",), ("rm", "-f")])
 def test_a_crash_loop_ends_at_once(box: Cli, verb: tuple[str, ...]) -> None:
     box("run", "-d", "--name", "loop", "--restart", "always", "busybox", "false")
     directory = next((box.data / "containers").iterdir())
