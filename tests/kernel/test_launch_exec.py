@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,30 +16,11 @@ from pycontain.runtime.container import Container
 
 pytestmark = pytest.mark.root
 
-BUSYBOX = shutil.which("busybox")
+
 CAPABILITIES = ["CAP_CHOWN", "CAP_KILL"]
+
+
 SETS = ("bounding", "effective", "permitted")
-
-
-@pytest.fixture(params=["native", "python"])
-def executor(request: pytest.FixtureRequest) -> str:
-    from pycontain.syscalls import kernel
-
-    if request.param == "native" and not kernel.HAVE_NATIVE:
-        pytest.skip("the native module is not built")
-    return str(request.param)
-
-
-@pytest.fixture
-def rootfs(tmp_path: Path) -> Path:
-    if not BUSYBOX:
-        pytest.skip("needs busybox-static")
-    root = tmp_path / "rootfs"
-    (root / "bin").mkdir(parents=True)
-    shutil.copy(BUSYBOX, root / "bin/busybox")
-    for name in ["sh", "ls", "cat", "grep", "hostname", "id", "pwd", "readlink", "sleep", "dd"]:
-        (root / "bin" / name).symlink_to("busybox")
-    return root
 
 
 def make_spec(rootfs: Path, *args: str) -> dict[str, Any]:
