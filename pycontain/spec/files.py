@@ -96,7 +96,8 @@ class Mount:
     destination  absolute, cleaned
     options      options of mount(8) beyond the kind's defaults ("ro", "rslave", "size=1048576")
     create       a missing bind source is made as a directory (docker's rule for -v, not for
-    --mount) copy         a new volume starts with what the image has at the destination
+    --mount)
+    copy         a new volume starts with what the image has at the destination
     origin       the option it comes from
     """
 

@@ -405,7 +405,7 @@ def test_the_interpreter_is_out_of_reach(start: Start, rootfs: Path) -> None:
         start(make_spec(rootfs, "/evil"))
     except PycontainError as error:
         assert "execute" in str(error)
-    assert start(make_spec(rootfs, "/proc/self/exe")).status == 125
+    assert start(make_spec(rootfs, "/proc/self/exe")).status == 126
 
 
 def test_home_is_looked_up_inside(start: Start, rootfs: Path, tmp_path: Path) -> None:

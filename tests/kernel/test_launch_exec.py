@@ -97,7 +97,7 @@ def test_it_joins_every_namespace_and_the_root(sleeper: Container, executor: str
     assert status == 0
     assert lines[0] == "box"
     assert lines[1:8] == [os.readlink(f"/proc/{sleeper.pid}/ns/{kind}") for kind in kinds]
-    assert set(lines[8:]) == {"bin", "dev", "proc"}
+    assert set(lines[8:]) == {"bin", "dev", "proc", "tmp"}
 
 
 def test_it_is_as_confined_as_init(sleeper: Container, executor: str) -> None:
