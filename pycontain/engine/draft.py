@@ -235,6 +235,8 @@ class Maker:
         from pycontain.engine import fill, volumes
 
         wanted += volumes.image_volumes(declared, {mount.destination for mount in wanted})
+        if options.explain:
+            return volumes.resolve(self.store.root, wanted, [], dry=True)[0]
         # Until the record is written nobody else can see that the volumes are in use.
         self._volumes_lock = volumes.hold(self.store.root, c.LOCK_SH)
         made: list[str] = []
@@ -253,7 +255,7 @@ class Maker:
         """Write config.json, the id file and, last, the record."""
         if not options.rm:
             self.store.save_config(record.id, spec)
-        if options.cidfile:
+        if options.cidfile and not options.explain:
             self._write_cidfile(options.cidfile, record.id)
         self.store.save(record, sync=not options.rm)
 

@@ -6,6 +6,7 @@ process having started. A timeline is one run with marks of the parent and of ev
 
 from __future__ import annotations
 
+import os
 import time
 
 from pycontain.cgroup import manager
@@ -87,11 +88,31 @@ def _child_rows(draft: Draft) -> Iterator[Row]:
     how.rootfs_mounts = draft.rootfs_mounts
     path = draft.spec["linux"].get("cgroupsPath", "")
     how.cgroup = manager.open(draft.record.cgroup_manager, path, id=draft.record.id)
+    absent = _stand_in(draft)
     with gather.Gathered() as held:
         program = plan.init(draft.spec, gather.for_init(draft.spec, how, held))
         for index, op in enumerate(program.ops):
             origin = origin_of(draft.origins, op.path)
+            op.args = tuple(
+                absent.get(arg, arg) if isinstance(arg, str) else arg for arg in op.args
+            )
             yield Row("child", op.step, executor.describe(program, op), op.path, origin, index)
+
+
+def _stand_in(draft: Draft) -> dict[str, str]:
+    """Let an empty directory be the source of each bind whose own a run would make.
+
+    Returns stand-in -> source. They lie in the container's directory and go with it.
+    """
+    found: dict[str, str] = {}
+    for index, mount in enumerate(draft.spec.get("mounts", [])):
+        source = mount.get("source", "")
+        if mount.get("type") == "bind" and not os.path.exists(source):
+            directory = f"{draft.directory}/absent-{index}"
+            os.mkdir(directory)
+            mount["source"] = directory
+            found[directory] = source
+    return found
 
 
 def origin_of(origins: Mapping[str, str], path: str) -> str:

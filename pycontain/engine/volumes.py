@@ -45,12 +45,13 @@ class Volume:
 
 
 def resolve(
-    data_root: str, mounts: Iterable[Mount], anonymous: list[str]
+    data_root: str, mounts: Iterable[Mount], anonymous: list[str], *, dry: bool = False
 ) -> tuple[list[tuple[OciMount, str]], list[tuple[str, str]]]:
     """Return (OCI mounts with origins; directory and destination of volumes to fill).
 
     `anonymous` takes the names of the volumes made for this container alone, as they are made. A
-    missing bind source is an error, or made as a directory for -v, as docker does.
+    missing bind source is an error, or made as a directory for -v, as docker does. `dry` makes
+    neither volumes nor directories.
     """
     found: list[tuple[OciMount, str]] = []
     fill: list[tuple[str, str]] = []
@@ -65,13 +66,16 @@ def resolve(
         source = mount.source
         if mount.kind == "volume":
             name = mount.source or new_id()
-            if not mount.source:
-                anonymous.append(name)
-            fresh, source = make(data_root, name)
-            if fresh and mount.copy:
-                fill.append((source, mount.destination))
+            if dry:
+                source = f"{data_root}/volumes/{name}/_data"
+            else:
+                if not mount.source:
+                    anonymous.append(name)
+                fresh, source = make(data_root, name)
+                if fresh and mount.copy:
+                    fill.append((source, mount.destination))
         else:
-            _check_source(mount)
+            _check_source(mount, dry=dry)
         found.append((_bind(source, mount), mount.origin))
     return found, fill
 
@@ -237,7 +241,7 @@ def _bind(source: str, mount: Mount) -> OciMount:
     return {"destination": mount.destination, "type": "bind", "source": source, "options": words}
 
 
-def _check_source(mount: Mount) -> None:
+def _check_source(mount: Mount, *, dry: bool) -> None:
     try:
         posix.stat(mount.source)
         return
@@ -246,7 +250,8 @@ def _check_source(mount: Mount) -> None:
             raise UsageError(f"{mount.origin}: {quote(mount.source)} does not exist") from None
     except OSError as error:
         raise KernelError("bind source", mount.source, error) from None
-    trees.make_directories(mount.source, 0o755)
+    if not dry:
+        trees.make_directories(mount.source, 0o755)
 
 
 def listing(asked: Iterable[Mount], mounts: list[tuple[Any, str]]) -> list[dict[str, object]]:

@@ -44,10 +44,9 @@ def test_a_timeout_kills(box: Cli) -> None:
 
 
 def test_a_timeout_kills_what_keeps_writing(box: Cli) -> None:
-    script = "i=0; while [ $i -lt 150 ]; do echo $i; sleep 0.02; i=$((i+1)); done"
-    result = run(box, ["sh", "-c", script], timeout=0.5)
+    result = run(box, ["yes"], timeout=0.3)
     assert result.exit_status == 137
-    assert result.stdout.startswith(b"0\n")
+    assert result.stdout.startswith(b"y\ny\n")
 
 
 def test_output_of_many_pipes_full_comes_back_whole(box: Cli) -> None:

@@ -183,6 +183,25 @@ def test_explain_prints_the_plan_with_its_origins_and_runs_nothing(
     assert {"parent", "child"} == {row["who"] for row in rows}
 
 
+@pytest.mark.parametrize("options", [[], ["--userns=auto"]])
+def test_explain_makes_nothing_that_a_run_would_make(
+    box: Cli, tmp_path: Path, options: list[str]
+) -> None:
+    missing, id_file = tmp_path / "made/deep", tmp_path / "id"
+    argv = ["--explain", *options, "--cidfile", id_file]
+    argv += ["-v", f"{missing}:/bound", "-v", "dryvolume:/kept", "-v", "/nameless"]
+    before = box.text("volume", "ls", "-q")
+    text = box.text("run", *argv, "busybox", "true")
+    assert f"[--volume {missing}:/bound]" in text
+    assert "[--volume dryvolume:/kept]" in text
+    assert "absent" not in text
+    if not options:
+        assert f'open_tree(-100, "{missing}"' in text
+    assert list(tmp_path.iterdir()) == []
+    assert box.text("volume", "ls", "-q") == before
+    assert not list(box.data.glob("containers/*"))
+
+
 def test_a_timeline_follows_the_run(box: Cli) -> None:
     done = box("run", "--rm", "--timeline", "--format", "json", "busybox", "echo", "hi")
     assert done.stdout == b"hi\n"
