@@ -134,6 +134,7 @@ def test_a_named_volume_is_filled_from_the_image_and_outlives_its_container(box:
     text = box.text("run", "--rm", "-v", "conf:/etc", "busybox", "cat", "/etc/passwd", "/etc/motd")
     assert "root:" in text
     assert text.endswith("more\n")
+    box("volume", "rm", "conf")
 
 
 def test_a_read_only_root_refuses_writes(box: Cli) -> None:
