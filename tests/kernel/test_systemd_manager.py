@@ -5,8 +5,10 @@ tests/vm runs this file in a guest under a systemd of its own; a host with syste
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -183,6 +185,28 @@ def test_run_takes_the_manager_and_removes_the_scope(busybox_archive: Path, tmp_
     finally:
         cli.remove_all()
     assert gone(unit)
+
+
+@pytest.mark.parametrize("options", [(), ("--cgroup-parent", "system.slice")])
+def test_a_scope_whose_state_is_lost_is_ended(
+    busybox_archive: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    cli = Cli(tmp_path / "data", tmp_path / "state")
+    cli("load", "-i", busybox_archive, timeout=300)
+    how = ("--rm", "--cgroup-manager", "systemd", *options)
+    done = cli("run", "-d", *how, "busybox", "sleep", "3000", timeout=300)
+    identity = done.stdout.decode().strip()
+    state = tmp_path / "state/containers" / identity / "state.json"
+    pid = json.loads(state.read_text())["pid"]
+    # As after a kill of the one responsible between the start of the unit and the state.
+    monitor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(monitor, signal.SIGKILL)
+    while Path(f"/proc/{monitor}/fd/0").exists():
+        time.sleep(0.05)
+    state.unlink()
+    assert cli("ps", "-aq", timeout=300).stdout == b""
+    assert gone(f"pycontain-{identity}.scope")
+    assert not [*(tmp_path / "data/containers").iterdir()]
 
 
 @pytest.fixture
