@@ -129,9 +129,10 @@ class Cgroup:
         parent = directory.rpartition("/")[0]
         tree.make(directory, top)
         self.refused = tree.enable(parent, top, wanted)
-        delegated = posix.geteuid() != 0 and parent == top + self.hierarchy.own.get(UNIFIED, "")
+        own = top + self.hierarchy.own.get(UNIFIED, "").rstrip("/")
+        delegated = posix.geteuid() != 0 and directory.startswith(own + "/")
         # In a delegated cgroup of our own it is ourselves who stand in the way.
-        if self.refused and delegated and tree.step_aside(parent):
+        if self.refused and delegated and tree.step_aside(own):
             self.refused = tree.enable(parent, top, wanted)
 
     def apply(self, resources: Resources) -> None:

@@ -199,6 +199,14 @@ def slurm() -> Iterator[Slurm]:
         shutil.rmtree(at, ignore_errors=True)
 
 
+def command_line(pid: int) -> str:
+    """Return the words of a process, "" when it is gone or a zombie."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def test_srun_prints_from_inside_the_container(slurm: Slurm) -> None:
     script = "hostname; echo pid $$; ls /; readlink /proc/self/ns/pid"
     *lines, namespace = slurm.run("sh", "-c", script).splitlines()
@@ -254,5 +262,5 @@ def test_a_cancelled_job_leaves_nothing(slurm: Slurm) -> None:
     job.wait(20)
     slurm.idle()
     assert list(slurm.states.glob("*/*")) == []
-    # Who inherits a dead init may take seconds to reap it.
-    slurm.until(False, lambda: Path(f"/proc/{init}").exists())
+    # Who inherits a dead init may take its time to reap it.
+    slurm.until("", lambda: command_line(init))

@@ -343,6 +343,7 @@ def test_an_ordinary_user_limits_below_a_delegated_cgroup():
         os.setgroups([])
         os.setresgid(65534, 65534, 65534)
         os.setresuid(65534, 65534, 65534)
+        # A relative path lies below a directory of our own: two levels pass the controllers on.
         cgroup = manager.open("cgroupfs", "box")
         cgroup.create()
         cgroup.apply({"memory": {"limit": 32 * MIB}, "pids": {"limit": 5}})
@@ -362,6 +363,7 @@ def test_an_ordinary_user_limits_below_a_delegated_cgroup():
             os._exit(code)
     assert exit_code(pid) == 0
     os.rmdir(f"{home}/supervisor")
+    os.rmdir(f"{home}/pycontain")
     os.rmdir(home)
 
 
