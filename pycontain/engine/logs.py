@@ -145,13 +145,17 @@ class Entry:
 
 
 class Reader:
-    """Reads a log's entries, older files first, and goes on where it stopped."""
+    """Reads a log's entries, older files first, and goes on where it stopped.
 
-    __slots__ = ("_directory", "_inode", "_offset", "_rest")
+    The file it reads stays open, so that nothing is lost of one that is rotated or removed.
+    """
+
+    __slots__ = ("_directory", "_fd", "_offset", "_rest")
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._inode = self._offset = 0
+        self._fd = -1
+        self._offset = 0
         self._rest = b""
 
     def older(self) -> Iterator[Entry]:
@@ -169,21 +173,29 @@ class Reader:
     def more(self) -> Iterator[Entry]:
         """Yield the entries written since the last call."""
         try:
-            fd = posix.open(f"{self._directory}/{NAME}", posix.O_RDONLY | posix.O_CLOEXEC)
+            newest = posix.open(f"{self._directory}/{NAME}", posix.O_RDONLY | posix.O_CLOEXEC)
         except FileNotFoundError:
+            newest = -1
+        yield from self._rest_of_file()
+        if newest < 0:
             return
-        try:
-            inode = posix.fstat(fd).st_ino
-            if inode != self._inode:
-                self._inode, self._offset, self._rest = inode, 0, b""
-            while data := posix.pread(fd, _CHUNK, self._offset):
-                self._offset += len(data)
-                lines = (self._rest + data).split(b"\n")
-                self._rest = lines.pop()
-                for line in lines:
-                    yield from _entry(line)
-        finally:
-            posix.close(fd)
+        if self._fd >= 0:
+            if posix.fstat(newest).st_ino == posix.fstat(self._fd).st_ino:
+                posix.close(newest)
+                return
+            posix.close(self._fd)
+        self._fd, self._offset, self._rest = newest, 0, b""
+        yield from self._rest_of_file()
+
+    def _rest_of_file(self) -> Iterator[Entry]:
+        if self._fd < 0:
+            return
+        while data := posix.pread(self._fd, _CHUNK, self._offset):
+            self._offset += len(data)
+            lines = (self._rest + data).split(b"\n")
+            self._rest = lines.pop()
+            for line in lines:
+                yield from _entry(line)
 
 
 def _entry(line: bytes) -> Iterator[Entry]:
