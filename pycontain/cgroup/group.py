@@ -28,6 +28,8 @@ BASE_V1 = ("devices", "memory", "pids", "cpuacct")
 
 UNIFIED = ""
 """The key of the v2 directory in `paths`, as in runc's state."""
+OURS = "/pycontain"
+"""Where relative paths begin; each directory goes with the last container in it."""
 
 NO_PERMISSION = (errno.EPERM, errno.EACCES, errno.EROFS)
 """What mkdir answers an ordinary user, or root inside somebody's container."""
@@ -251,8 +253,17 @@ class Cgroup:
             return
         for directory in self._everywhere():
             tree.remove(directory)
+            for _ in range(self._depth_in_ours()):
+                directory = directory.rpartition("/")[0]
+                tree.remove_empty(directory)
         self.dirs = {}
         self.owned = False
+
+    def _depth_in_ours(self) -> int:
+        """Return how many directories above were made for this and other relative paths."""
+        own = self.hierarchy.own.get(UNIFIED, "").rstrip("/")
+        path = self.path.removeprefix(own) + "/"
+        return path.count("/") - 2 if path.startswith(OURS + "/") else 0
 
     def _found(self) -> dict[str, str]:
         """Return the directories that exist, by controller (what a crash left of a container)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posix
 
-from pycontain.cgroup.group import Cgroup
+from pycontain.cgroup.group import OURS, Cgroup
 from pycontain.cgroup.hierarchy import Hierarchy, detect
 from pycontain.errors import InvalidError, UsageError
 
@@ -52,7 +52,7 @@ def open(  # noqa: A001
     hierarchy = detect()
     path = checked(cgroups_path or f"/pycontain-{id}")
     if cgroups_path and not cgroups_path.startswith("/"):
-        path = "/pycontain" + path
+        path = OURS + path
     if hierarchy.pure_v2 and posix.geteuid() != 0:
         path = hierarchy.own.get("", "").rstrip("/") + path
     return Cgroup(hierarchy, path)

@@ -133,6 +133,14 @@ def step_aside(own: str) -> bool:
     return True
 
 
+def remove_empty(directory: str) -> None:
+    """Remove a cgroup that has neither processes nor children; any other stays."""
+    try:
+        posix.rmdir(directory)
+    except OSError:
+        return
+
+
 def procs(directory: str, *, recursive: bool = True) -> list[int]:
     """Return the pids in a cgroup and those below it, as seen from this pid namespace."""
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from pycontain.cgroup import manager
+from pycontain.cgroup import group, manager
 from pycontain.errors import KernelError, PycontainError
 from pycontain.oci import codec
 from pycontain.runtime import container as containers
@@ -118,7 +118,8 @@ def _note_cgroup(home: str, cgroup: Cgroup) -> None:
 def _note_plain(container: Container) -> None:
     """Write what native/oci_verbs.c needs, for a container that nothing unusual belongs to."""
     state = container.state
-    if state.hooks or not containers.is_first(state.pid):
+    below_ours = any(f"{group.OURS}/" in path for path in state.cgroup.values())
+    if state.hooks or below_ours or not containers.is_first(state.pid):
         return
     lines = [f"{state.pid} {state.start_time}", *state.cgroup.values(), ""]
     if len(set(lines)) == len(lines) and not any("\n" in line for line in lines):

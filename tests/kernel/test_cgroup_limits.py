@@ -363,7 +363,6 @@ def test_an_ordinary_user_limits_below_a_delegated_cgroup():
             os._exit(code)
     assert exit_code(pid) == 0
     os.rmdir(f"{home}/supervisor")
-    os.rmdir(f"{home}/pycontain")
     os.rmdir(home)
 
 
@@ -376,6 +375,18 @@ def test_what_a_crash_left_is_killed_and_removed_by_name(cgroup):
     paths = cgroup.paths()
     claimed.remove()
     assert [path for path in paths.values() if os.path.exists(path)] == []
+
+
+def test_directories_of_relative_paths_go_with_the_last_container_in_them():
+    first, second = (manager.open("cgroupfs", f"p{os.getpid()}/{name}") for name in "ab")
+    first.create()
+    second.create()
+    parents = {os.path.dirname(path) for path in first.paths().values()}
+    assert all(parent.endswith(f"/pycontain/p{os.getpid()}") for parent in parents)
+    first.remove()
+    assert all(os.path.isdir(parent) for parent in parents)
+    second.remove()
+    assert not any(os.path.exists(parent) for parent in parents)
 
 
 def test_remove_takes_the_cgroups_below_with_it(cgroup):
