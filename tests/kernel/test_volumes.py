@@ -26,11 +26,16 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture(autouse=True)
 def no_volumes(box: Cli) -> Iterator[None]:
+    remove_volumes(box)
     yield
+    remove_volumes(box)
+
+
+def remove_volumes(box: Cli) -> None:
     box.remove_all()
-    names = box.text("volume", "ls", "-q").split()
-    if names:
-        box("volume", "rm", *names)
+    left = names(box)
+    if left:
+        box("volume", "rm", *left)
 
 
 def names(box: Cli, *filters: str) -> list[str]:
