@@ -42,10 +42,14 @@ def busybox_rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session", autouse=True)
-def subreaper() -> None:
+@pytest.fixture(scope="module", autouse=True)
+def subreaper() -> Iterator[None]:
     """Inits outlive the runtime: they become our children, as they are the engine's."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    yield
+    # Other tests wait until what they started is gone, and nobody reaps it here.
+    prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 @pytest.fixture
