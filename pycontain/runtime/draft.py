@@ -99,11 +99,12 @@ class Draft:
 
     root, proc, sys, dev   directories of the container, once they are there
     dev_fresh              /dev is a tmpfs of our own making: nobody put symbolic links there
+    proc_aside             proc is reached by its register alone; paths below /proc start there
     """
 
     __slots__ = (
         "_cwd", "_hows", "_thrifty", "dev", "dev_fresh", "inputs", "keep", "label_proc", "oom_fd",
-        "proc", "proc_flags", "process", "program", "root", "spec", "stub", "sys", "sys_flags",
+        "proc", "proc_aside", "proc_flags", "process", "program", "root", "spec", "stub", "sys", "sys_flags",
         "time_fd",
     )  # fmt: skip
 
@@ -114,6 +115,7 @@ class Draft:
         self.program = Program()
         self.root: Reg | int = c.AT_FDCWD
         self.proc: Reg | None = None
+        self.proc_aside = False
         self.proc_flags = 0
         self.sys: Reg | None = None
         self.sys_flags = 0
@@ -144,10 +146,17 @@ class Draft:
         The descriptor is not closed before the exec: it is close-on-exec. `release` the register
         when it is not needed any more.
         """
-        directory = self.root if at is None else at
+        directory, where = (at, path) if at is not None else self._start(path)
         return self.program.fd(
-            "openat2", directory, path.lstrip("/") or ".", self.how(flags, resolve), 24, target=path
+            "openat2", directory, where, self.how(flags, resolve), 24, target=path
         )
+
+    def _start(self, path: str) -> tuple[Reg | int, str]:
+        """Return the directory that the lookup of `path` starts from, and the rest of it."""
+        parts = split(path)
+        if self.proc_aside and self.proc is not None and parts[:1] == ["proc"]:
+            return self.proc, "/".join(parts[1:]) or "."
+        return self.root, "/".join(parts) or "."
 
     def release(self, register: Reg) -> None:
         """Give a register back; what it holds is closed at the exec, or now if there are many."""
@@ -175,12 +184,15 @@ class Draft:
         program = self.program
         register = program.register()
         there = program.label()
-        parts = split(path)
-        where = "/".join(parts) or "."
+        start, where = self._start(path)
         opened = self.how(_PATH, resolve)
-        open_it = ("openat2", self.root, where, opened, 24)
+        open_it = ("openat2", start, where, opened, 24)
+        if start is self.proc:
+            # The kernel's names: nobody makes one.
+            program.call(*open_it, into=register, target=path)
+            return register
         program.call(*open_it, into=register, ok=(errno.ENOENT,), on_success=there, target=path)
-        self._make(parts, register, directory)
+        self._make(split(path), register, directory)
         program.call(*open_it, into=register, target=path)
         program.place(there)
         return register

@@ -4,8 +4,8 @@ A mount point is opened inside the rootfs (`Draft.mount_point`) and mounted on b
 is a detached tree that move_mount(2) attaches, another file system is mounted on "." of the opened
 directory. A symbolic link of the image therefore leads to no place of the host.
 
-proc is mounted after everything that does not lie below /proc: what a mount point of the image's
-making resolves to cannot lie in the container's proc when that is not there yet (CVE-2019-16884).
+They are made in the order they are listed in. proc, once mounted, is set aside until the last one is
+made: what a mount point of the image's making resolves to cannot lie in it then (CVE-2019-16884).
 Source: runtime-spec config.md "Mounts".
 """
 
@@ -45,24 +45,42 @@ def write(draft: Draft) -> None:
     """Write every mount."""
     linux = draft.spec.get("linux", {})
     label = linux.get("mountLabel", "")
-    for index, entry in in_order(draft.spec.get("mounts") or []):
+    for index, entry in enumerate(draft.spec.get("mounts") or []):
         options = mountoptions.parse(entry.get("options") or [])
         draft.program.step("mount " + _kind(entry, options), f"mounts[{index}]")
         _one(draft, index, entry, options, label)
+    _put_proc_back(draft)
 
 
-def in_order(mounts: list[Mount]) -> list[tuple[int, Mount]]:
-    """Return (index, mount) as they are carried out: proc, and what lies in it, last."""
-    numbered = list(enumerate(mounts))
-    inside = [m for m in numbered if split(m[1]["destination"])[:1] == ["proc"]]
-    if not inside:
-        return numbered
-    return [m for m in numbered if m not in inside] + inside
+def _set_proc_aside(draft: Draft, flags: int) -> None:
+    """Write: move the proc that was mounted to where no path leads, a mount on top of a root.
+
+    A lookup never crosses what is mounted on the root it starts from.
+    """
+    program = draft.program
+    draft.proc, draft.proc_flags = draft.open("/proc", _DIRECTORY, _STRICT), flags
+    if draft.inputs.private_parent or draft.inputs.namespaces.get("mount"):
+        # A mount on this root would be seen by others; on the container's, sources of binds that
+        # lie in the rootfs are out of reach meanwhile.
+        program.call("move_mount", draft.proc, "", draft.root, "", _ATTACH, target="/proc")
+    else:
+        how = c.MOVE_MOUNT_F_EMPTY_PATH
+        program.call("move_mount", draft.proc, "", c.AT_FDCWD, "/", how, target="/proc")
+    draft.proc_aside = True
+
+
+def _put_proc_back(draft: Draft) -> None:
+    if not draft.proc_aside or draft.proc is None:
+        return
+    draft.proc_aside = False
+    target = draft.open("/proc", _DIRECTORY, _STRICT)
+    draft.program.call("move_mount", draft.proc, "", target, "", _ATTACH, target="/proc")
+    draft.release(target)
 
 
 def finish(draft: Draft) -> None:
     """Write: switch to read-only what had to be writable while mount points were made in it."""
-    for index, entry in in_order(draft.spec.get("mounts") or []):
+    for index, entry in enumerate(draft.spec.get("mounts") or []):
         options = mountoptions.parse(entry.get("options") or [])
         if entry.get("type") == "tmpfs" and not options.bind and options.flags & c.MS_RDONLY:
             program = draft.program
@@ -92,7 +110,11 @@ def _one(draft: Draft, index: int, entry: Mount, options: MountOptions, label: s
         _check_proc(index, parts, kind, entry)
     if options.remount:
         _remount(draft, entry, options)
-    elif kind == "bind":
+        return
+    if parts == ["proc"]:
+        # A second one covers the first.
+        _put_proc_back(draft)
+    if kind == "bind":
         _bind(draft, index, entry, options)
     elif kind == "cgroup":
         _cgroup(draft, entry, options)
@@ -199,7 +221,7 @@ def _copied_up(
 def _remember(draft: Draft, parts: list[str], kind: str, flags: int) -> None:
     """Open the directories that later steps work in, now that they are ours."""
     if parts == ["proc"]:
-        draft.proc, draft.proc_flags = draft.open("/proc", _DIRECTORY, _STRICT), flags
+        _set_proc_aside(draft, flags)
     elif parts == ["sys"] and kind == "sysfs" and not draft.inputs.user_namespace:
         draft.sys, draft.sys_flags = draft.open("/sys", _DIRECTORY, _STRICT), flags
     elif parts == ["dev"] and kind == "tmpfs":
@@ -242,8 +264,7 @@ def _bind(draft: Draft, index: int, entry: Mount, options: MountOptions) -> None
     if parts == ["dev"]:
         draft.dev, draft.dev_fresh = None, False
     if parts == ["proc"]:
-        draft.proc = draft.open("/proc", _DIRECTORY, _STRICT)
-        draft.proc_flags = options.flags & _KEPT
+        _set_proc_aside(draft, options.flags & _KEPT)
 
 
 _KEPT = c.MS_NOSUID | c.MS_NODEV | c.MS_NOEXEC

@@ -33,6 +33,28 @@ def test_the_host_is_not_mounted_in(start: Start, rootfs: Path) -> None:
     assert all(" shared:" not in line and " master:" not in line for line in ended.lines[:1])
 
 
+def test_mounts_are_made_in_the_listed_order(start: Start, rootfs: Path, tmp_path: Path) -> None:
+    (tmp_path / "fake").write_text("fake")
+    spec = make_spec(rootfs, "cat", "/proc/self/mountinfo", "/proc/meminfo")
+    spec["mounts"][1:1] = [
+        {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"},
+        bind(tmp_path / "fake", "/proc/meminfo"),
+        {"destination": "/run", "type": "tmpfs", "source": "tmpfs"},
+    ]
+    wanted = [mount["destination"] for mount in spec["mounts"]]
+    *lines, last = start(spec).lines
+    assert last == "fake"
+    # Linux 6.8 and newer list mounts by age, older kernels as they were attached.
+    points = [line.split()[4] for line in lines]
+    assert sorted(wanted, key=points.index) == wanted
+
+
+def test_a_second_proc_covers_the_first(start: Start, rootfs: Path) -> None:
+    spec = sh(rootfs, "grep -c ' /proc ' /proc/self/mountinfo; cat /proc/1/comm; true")
+    spec["mounts"].append({**spec["mounts"][0], "options": ["nosuid"]})
+    assert start(spec).lines == ["2", "sh"]
+
+
 def test_masked_and_read_only_paths(start: Start, rootfs: Path) -> None:
     (rootfs / "hidden").write_text("secret")
     (rootfs / "kept").mkdir()

@@ -134,13 +134,28 @@ def test_a_session_of_its_own_is_led_without_a_terminal_too() -> None:
     assert first(program(make_spec()), "setsid") < program(make_spec()).exec_index
 
 
-def test_proc_is_mounted_after_what_could_be_resolved_into_it() -> None:
+def test_proc_is_out_of_reach_while_mount_points_are_resolved() -> None:
     spec = make_spec()
-    spec["mounts"].append(
-        {"destination": "/volume", "type": "bind", "source": "/tmp", "options": ["bind"]}
-    )
-    names = steps(program(spec))
-    assert names.index("mount bind") < names.index("mount proc")
+    volume = {"destination": "/volume", "type": "bind", "source": "/tmp", "options": ["bind"]}
+    meminfo = {"destination": "/proc/meminfo", "type": "bind", "source": "/etc/hostname"}
+    spec["mounts"] += [volume, meminfo]
+    written = program(spec)
+    names = [step for step in steps(written) if step.startswith("mount ")]
+    assert names == ["mount rootfs", "mount proc", "mount tmpfs", "mount devpts", "mount bind"]
+    moves = [n for n, op in enumerate(written.ops) if op.target == "/proc" and "move" in op.call]
+    aside, back = (written.ops[n].args for n in moves)
+    assert aside[2:4] == (c.AT_FDCWD, "/")
+    assert aside[0] is back[0]
+    assert moves[0] < first(written, "open_tree", c.AT_FDCWD, "/tmp") < moves[1]
+    # What is listed below /proc is looked up in proc itself.
+    inside = [op for op in written.ops if op.call == "openat2" and op.target == "/proc/meminfo"]
+    assert [op.args[:2] for op in inside] == [(aside[0], "meminfo")]
+
+
+@pytest.mark.parametrize("facts", [{"private_parent": "/x"}, {"namespaces": {"mount": 7}}])
+def test_nothing_is_mounted_on_a_root_that_others_see(facts: dict[str, Any]) -> None:
+    written = program(make_spec(), **facts)
+    assert not [op for op in written.ops if op.call == "move_mount" and op.args[3] == "/"]
 
 
 @pytest.mark.parametrize(
