@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pycontain.cli import context, output
-from pycontain.engine.engine import each
-from pycontain.errors import PycontainError, UsageError
+from pycontain.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,10 +125,14 @@ def kill(parsed: Parsed) -> int:
 
 
 def remove(parsed: Parsed) -> int:
-    """`pycontain rm`."""
+    """`pycontain rm`: with --force a missing one is told and no failure, as in docker."""
     engine = context.engine(parsed)
     force, volumes = parsed.flag("force"), parsed.flag("volumes")
-    return _each(parsed, lambda word: engine.remove(word, force=force, volumes=volumes))
+    return _each(
+        parsed,
+        lambda word: engine.remove(word, force=force, volumes=volumes),
+        missing_ok=force,
+    )
 
 
 def wait(parsed: Parsed) -> int:
@@ -157,20 +160,14 @@ def rename(parsed: Parsed) -> int:
     return 0
 
 
-def _each(parsed: Parsed, act: Callable[[str], object], *, echo: bool = True) -> int:
-    """Act on every container named, print each as docker does; 125 when one of them failed."""
+def _each(
+    parsed: Parsed, act: Callable[[str], object], *, echo: bool = True, missing_ok: bool = False
+) -> int:
+    """Act on every container named and print its name, as docker does."""
 
     def act_and_say(word: str) -> None:
         act(word)
         if echo:
             output.line(word)
 
-    errors = each(parsed.arguments, act_and_say)
-    as_json = parsed.globals.get("error_format") == "json"
-    for error in errors:
-        output.error(error, as_json=as_json)
-    return _status(errors)
-
-
-def _status(errors: list[PycontainError]) -> int:
-    return max((error.exit_status for error in errors), default=0)
+    return context.each(parsed, act_and_say, missing_ok=missing_ok)

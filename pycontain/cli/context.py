@@ -1,15 +1,18 @@
-"""From a parsed command line to the engine and its options: roots, defaults, files."""
+"""From a parsed command line to the engine and its options: roots, defaults, files, names."""
 
 from __future__ import annotations
 
 from pycontain import paths
+from pycontain.cli import output
 from pycontain.engine.engine import Engine
-from pycontain.errors import KernelError, UsageError
+from pycontain.errors import KernelError, NotFoundError, PycontainError, UsageError
 from pycontain.spec.options import RunOptions
 from pycontain.spec.values import key_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pycontain.cli.options import Parsed
 
 FILE_LIMIT = 1 << 20
@@ -29,6 +32,23 @@ def engine(parsed: Parsed) -> Engine:
 
 def _global(parsed: Parsed, name: str) -> str:
     return str(parsed.globals.get(name) or "")
+
+
+def each(parsed: Parsed, act: Callable[[str], object], *, missing_ok: bool = False) -> int:
+    """Act on everything named, print the errors, return the exit status: one stops no other.
+
+    With `missing_ok` what does not exist is told and is no failure.
+    """
+    status = 0
+    as_json = parsed.globals.get("error_format") == "json"
+    for word in parsed.arguments:
+        try:
+            act(word)
+        except PycontainError as error:
+            output.error(error, as_json=as_json)
+            if not (missing_ok and isinstance(error, NotFoundError)):
+                status = max(status, error.exit_status)
+    return status
 
 
 def run_options(parsed: Parsed) -> RunOptions:

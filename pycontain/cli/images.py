@@ -7,7 +7,6 @@ import time
 
 from pycontain.cli import context, output
 from pycontain.cli.entry import enable_site_packages
-from pycontain.engine.engine import each
 from pycontain.errors import UsageError
 from pycontain.image.store import ImageStore
 
@@ -152,19 +151,16 @@ def _shown(row: dict[str, str], parsed: Parsed) -> bool:
 
 
 def rmi(parsed: Parsed) -> int:
-    """`pycontain rmi`."""
+    """`pycontain rmi`: with --force a missing one is told and no failure, as in docker."""
     from pycontain.engine import unpack
 
-    root = context.data_root(parsed)
+    root, force = context.data_root(parsed), parsed.flag("force")
 
     def remove(name: str) -> None:
-        for line in unpack.remove(root, name, force=parsed.flag("force")):
+        for line in unpack.remove(root, name, force=force):
             output.line(line)
 
-    errors = each(parsed.arguments, remove)
-    for error in errors:
-        output.error(error, as_json=parsed.globals.get("error_format") == "json")
-    return max((error.exit_status for error in errors), default=0)
+    return context.each(parsed, remove, missing_ok=force)
 
 
 def tag(parsed: Parsed) -> int:

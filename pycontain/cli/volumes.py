@@ -7,7 +7,6 @@ from pycontain.cli.commands import FILTER, ROWS
 from pycontain.cli.listing import inspect_volume
 from pycontain.cli.options import Command, Option
 from pycontain.engine import removal, volumes
-from pycontain.engine.engine import each
 from pycontain.engine.store import new_id
 from pycontain.errors import NotFoundError, UsageError
 from pycontain.spec.values import container_name
@@ -157,7 +156,4 @@ def rm(parsed: Parsed) -> int:
                 raise
         output.line(name)
 
-    errors = each(parsed.arguments, remove)
-    for error in errors:
-        output.error(error, as_json=parsed.globals.get("error_format") == "json")
-    return max((error.exit_status for error in errors), default=0)
+    return context.each(parsed, remove)

@@ -28,7 +28,7 @@ from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from pycontain.engine.draft import Draft
@@ -470,14 +470,3 @@ def exit_of(outcome: Outcome, started: float) -> Exit:
 def wait_pidfd(pidfd: int, seconds: float | None) -> bool:
     """Wait until the process has ended; False when the time is over."""
     return bool(kernel.poll((pidfd,), -1 if seconds is None else int(seconds * 1000)))
-
-
-def each(words: Sequence[str], act: Callable[[str], object]) -> list[PycontainError]:
-    """Call `act` on each word; return the errors of those that failed, so one stops no other."""
-    errors = []
-    for word in words:
-        try:
-            act(word)
-        except PycontainError as error:
-            errors.append(error)
-    return errors

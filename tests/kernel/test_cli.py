@@ -96,6 +96,19 @@ def test_a_mistake_is_one_clear_line_and_125(box: Cli, argv: list[str]) -> None:
     assert json.loads(as_json.stderr)["message"]
 
 
+def test_what_is_missing_is_no_failure_of_a_forced_removal(box: Cli) -> None:
+    box("create", "--name", "one", "busybox", "true")
+    box("create", "--name", "two", "busybox", "true")
+    done = box("rm", "-f", "one", "nosuch", "two")
+    assert done.stdout == b"one\ntwo\n"
+    assert done.stderr.startswith(b"pycontain: container nosuch: not found")
+    assert done.stderr.count(b"\n") == 1
+    assert box.text("ps", "-aq") == ""
+    assert box("rmi", "-f", "nosuch").stderr.count(b"\n") == 1
+    box("create", "--name", "three", "busybox", "true")
+    assert box("rm", "nosuch", "three", status=125).stdout == b"three\n"
+
+
 def test_version_and_info_have_no_secrets_to_hide(box: Cli) -> None:
     assert "Python" in json.loads(box.text("version", "--format", "json"))
     facts = json.loads(box.text("info", "--format", "json"))
