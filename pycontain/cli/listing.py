@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pycontain.engine.record import Record
     from pycontain.engine.volumes import Volume
 
+ALIVE = ("running", "paused", "restarting")
+"""What ps shows without --all."""
 COMMAND_WIDTH = 20
 FILTERS = ("id", "name", "status", "ancestor", "network", "label", "exited")
 PS_COLUMNS = {
@@ -69,7 +71,7 @@ def _rows(engine: Engine, parsed: Parsed) -> list[dict[str, str]]:
     rows = []
     for record in engine.store.records():
         status = engine.status(record)
-        if (every or status in ("running", "paused")) and _matches(record, status, engine, parsed):
+        if (every or status in ALIVE) and _matches(record, status, engine, parsed):
             rows.append(_row(engine, record, status, whole=parsed.flag("no_trunc")))
     return rows[:last] if isinstance(last, int) and last else rows
 
@@ -140,7 +142,8 @@ def _status_words(engine: Engine, record: Record, status: str) -> str:
         return "Created"
     if end is None:
         return "Exited (255)"
-    return f"Exited ({end.status}) {output.ago(time.time() - end.finished)} ago"
+    word = "Restarting" if status == "restarting" else "Exited"
+    return f"{word} ({end.status}) {output.ago(time.time() - end.finished)} ago"
 
 
 def inspect(parsed: Parsed) -> int:
@@ -188,8 +191,10 @@ def inspect_container(engine: Engine, record: Record) -> dict[str, Any]:
         "Image": record.image_id,
         "State": {
             "Status": status,
-            "Running": runs,
+            # As docker has it: what is about to run again counts as running.
+            "Running": runs or status == "restarting",
             "Paused": status == "paused",
+            "Restarting": status == "restarting",
             "OOMKilled": bool(end and end.oom and not runs),
             "Pid": engine.pid(record) if runs else 0,
             "ExitCode": end.status if end and not runs else 0,

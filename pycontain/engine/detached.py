@@ -12,7 +12,7 @@ from __future__ import annotations
 import posix
 
 from pycontain.engine import monitor, removal
-from pycontain.engine.restart import redraft
+from pycontain.engine.restart import ALIVE, redraft
 from pycontain.errors import ConflictError, KernelError, PycontainError
 from pycontain.oci import codec
 from pycontain.runtime.foreground import Foreground
@@ -50,12 +50,12 @@ def start(engine: Engine, word: str) -> None:
     """Start an existing container in the background; one that runs already is left alone."""
     removal.reconcile(engine.store)
     record = engine.find(word)
-    if engine.status(record) in ("running", "paused"):
+    if engine.status(record) in ALIVE:
         return
     try:
         draft = redraft(engine, record)
     except ConflictError:
-        if engine.status(record) in ("running", "paused"):
+        if engine.status(record) in ALIVE:
             # Another command was faster.
             return
         raise

@@ -209,13 +209,15 @@ class Engine:
         return self.store.load(self.store.find(word))
 
     def status(self, record: Record) -> str:
-        """Return created, running, paused or exited, as it is now."""
+        """Return created, running, paused, restarting or exited, as it is now."""
         try:
             status = containers.load(self.store.run_root, record.id).status()
         except PycontainError:
             status = ""
         if status in ("running", "paused"):
             return status
+        if record.restart[0] != "no" and self._restarts(record.id):
+            return "restarting"
         if status or self.store.load_exit(record.id) is not None:
             return "exited"
         # Neither running nor ended: not started yet, or the host went down under it.
@@ -224,6 +226,12 @@ class Engine:
         if not self.store.is_locked(record.id):
             return "exited"
         return "running" if record.runtime else "created"
+
+    def _restarts(self, identity: str) -> bool:
+        """Return whether the policy is about to start a container that ended again."""
+        from pycontain.engine.restart import is_announced
+
+        return is_announced(self.store.directory(identity)) and self.store.is_locked(identity)
 
     def started(self, record: Record) -> float:
         """Return when a running container was started; now, if it has just ended."""
@@ -431,9 +439,9 @@ class Engine:
             end = time.monotonic() + LOCK_WAIT_S
             while self._alive(record) and time.monotonic() < end:
                 self._kill_hard(record)
-        elif self.status(record) in ("running", "paused"):
+        elif (status := self.status(record)) in ("running", "paused", "restarting"):
             hint = "stop it first, or use rm -f"
-            raise ConflictError(f"container {record.name} is running", hint=hint)
+            raise ConflictError(f"container {record.name} is {status}", hint=hint)
         lock = self.store.lock_now(record.id, wait=LOCK_WAIT_S)
         if not self.store.exists(record.id):
             # --rm was faster.

@@ -16,7 +16,7 @@ from pycontain.engine import removal
 from pycontain.engine.engine import Engine, Outcome, exit_of
 from pycontain.engine.logs import Log, log_arguments
 from pycontain.engine.record import Exit
-from pycontain.engine.restart import delay_after, redraft, rest, wanted_end
+from pycontain.engine.restart import announce, delay_after, forget, redraft, rest, wanted_end
 from pycontain.engine.store import Lock
 from pycontain.errors import PycontainError
 from pycontain.runtime import container as containers
@@ -155,10 +155,22 @@ class Ended:
 
 def relaunch(engine: Engine, ended: Ended) -> tuple[Draft, Watch] | None:
     """Record an end and start the container again if the policy says so; None if it stays down."""
-    started = ended.container.state.created
-    if not _end(engine, ended, started):
+    if not _wants_restart(engine, ended):
+        _end(engine, ended)
+        ended.lock.release()
         return None
-    delay, ended.quick = delay_after(ended.quick, time.time() - started)
+    directory = engine.store.directory(ended.record.id)
+    announce(directory)
+    try:
+        _end(engine, ended)
+        return _start_again(engine, ended)
+    finally:
+        forget(directory)
+
+
+def _start_again(engine: Engine, ended: Ended) -> tuple[Draft, Watch] | None:
+    lived_s = time.time() - ended.container.state.created
+    delay, ended.quick = delay_after(ended.quick, lived_s)
     ended.restarts += 1
     try:
         if not rest(engine.store.directory(ended.record.id), delay):
@@ -258,8 +270,8 @@ def pump(watch: Watch, log: Log) -> int:
     return reap(watch.pidfd)
 
 
-def _end(engine: Engine, ended: Ended, started: float) -> bool:
-    """Clear up, record the end; return whether to run it again (the lock is kept then)."""
+def _end(engine: Engine, ended: Ended) -> None:
+    """Clear up behind the init that was reaped and record its end, or remove all of it (--rm)."""
     record, outcome = ended.record, Outcome(ended.status)
     if outcome.status:
         outcome.oom, outcome.limit, outcome.peak = ended.container.cgroup.oom()
@@ -267,17 +279,12 @@ def _end(engine: Engine, ended: Ended, started: float) -> bool:
     if record.auto_remove:
         ended.lock.tell(record.name, outcome.status)
         removal.remove_files(engine.store, record.id, record.name, record)
-        ended.lock.release()
-        return False
+        return
     # Another command may have renamed it meanwhile.
     ended.record = engine.store.load(record.id)
-    end = exit_of(outcome, started)
+    end = exit_of(outcome, ended.container.state.created)
     end.restarts = ended.restarts
     engine.store.save_exit(record.id, end)
-    again = _wants_restart(engine, ended)
-    if not again:
-        ended.lock.release()
-    return again
 
 
 def _wants_restart(engine: Engine, ended: Ended) -> bool:

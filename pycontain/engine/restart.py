@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from pycontain.oci.runtime import Spec
 
 LOCK_WAIT_S = 10.0
+ALIVE = ("running", "paused", "restarting")
+"""The status of a container that needs no start, and may not be removed without force."""
 NAMESPACE_FILES = {"network": "net"}
 STOPPED = "stopped"
 """A file in the container's directory: somebody wanted it to end, no policy starts it again."""
 WAKE = "wake"
-"""A fifo in the container's directory while its monitor waits before a restart."""
+"""A fifo in the container's directory from an end to the restart; its monitor waits at it."""
 FIRST_DELAY_S = 0.1
 STEADY_S = 10.0
 """A container that ran this long did start: the delay before a restart begins anew."""
@@ -44,21 +46,41 @@ def delay_after(quick: int, lived_s: float) -> tuple[float, int]:
     return min(FIRST_DELAY_S * 2.0 ** min(quick, 20), LONGEST_DELAY_S), quick + 1
 
 
+def announce(directory: str) -> None:
+    """Say that the container will be started again: its status is restarting until `forget`."""
+    try:
+        posix.mkfifo(f"{directory}/{WAKE}", 0o600)
+    except OSError:
+        # It is there already; or `rest` will not find it and say so.
+        return
+
+
+def forget(directory: str) -> None:
+    """Undo `announce`: the container runs again, or stays down."""
+    trees.remove(f"{directory}/{WAKE}")
+
+
+def is_announced(directory: str) -> bool:
+    """Return whether a container, whose monitor lives, waits to be started again."""
+    try:
+        posix.lstat(f"{directory}/{WAKE}")
+    except OSError:
+        return False
+    return True
+
+
 def rest(directory: str, seconds: float) -> bool:
     """Wait before a restart; return at once, and False, when the container is not wanted any more.
 
-    `want_end` opens the fifo: that wakes us.
+    `want_end` opens the fifo of `announce`: that wakes us.
     """
-    path = f"{directory}/{WAKE}"
-    trees.remove(path)
-    posix.mkfifo(path, 0o600)
-    fd = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+    flags = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC
+    fd = posix.open(f"{directory}/{WAKE}", flags)
     try:
         if not wanted_end(directory):
             kernel.poll((fd,), int(seconds * 1000))
     finally:
         posix.close(fd)
-        trees.remove(path)
     return not wanted_end(directory)
 
 
@@ -119,7 +141,7 @@ def _lock(engine: Engine, record: Record) -> Lock:
     """Return the lock of a container that does not run; somebody may be starting it just now."""
     end = time.monotonic() + LOCK_WAIT_S
     while True:
-        if engine.status(record) in ("running", "paused"):
+        if engine.status(record) in ALIVE:
             raise ConflictError(f"container {record.name} is running")
         try:
             return engine.store.lock_now(record.id)

@@ -61,6 +61,32 @@ def test_a_crash_loop_ends_at_once(box: Cli, verb: tuple[str, ...]) -> None:
     assert not (directory / "wake").exists()
 
 
+def test_a_container_between_two_lives_is_restarting(box: Cli) -> None:
+    script = "sleep 0.3; exit 3"
+    box("run", "-d", "--name", "loop", "--restart", "always", "busybox", "sh", "-c", script)
+    directory = next((box.data / "containers").iterdir())
+    # The fifth delay, 1.6 s.
+    assert until(lambda: restarts(box) >= 4 and (directory / "wake").exists())
+    told = state(box, "loop")
+    row = box.text("ps", "--format", "{{.State}}|{{.Status}}").strip()
+    refused = box("rm", "loop", status=125).stderr
+    found = box.text("ps", "-q", "--filter", "status=restarting")
+    box("start", "loop")
+    assert state(box, "loop")["Status"] == "restarting", "the delay was over: a slow machine"
+    assert row.startswith("restarting|Restarting (3) ")
+    assert row.endswith(" ago")
+    assert b"container loop is restarting; stop it first" in refused
+    assert found.strip()
+    assert [told[key] for key in ("Status", "Running", "Restarting", "Paused")] == [
+        "restarting", True, True, False,
+    ]  # fmt: skip
+    assert (told["ExitCode"], told["Pid"]) == (3, 0)
+    box("stop", "loop")
+    assert state(box, "loop")["Status"] == "exited"
+    assert box.text("ps", "-q") == ""
+    box("rm", "loop")
+
+
 def restarts(box: Cli) -> int:
     return int(json.loads(box.text("inspect", "loop"))[0]["RestartCount"])
 

@@ -28,24 +28,28 @@ def test_a_long_life_lets_the_delay_begin_anew() -> None:
 
 
 def test_a_wish_for_the_end_wakes_who_waits_to_start_again(tmp_path: Path) -> None:
+    restart.announce(str(tmp_path))
     answers: list[bool] = []
     waiter = threading.Thread(
         target=lambda: answers.append(restart.rest(str(tmp_path), 3600)), daemon=True
     )
     waiter.start()
-    while not (tmp_path / restart.WAKE).exists():
+    while not restart.want_end(str(tmp_path)):
         time.sleep(0.001)
-    restart.want_end(str(tmp_path))
     waiter.join(30)
     assert answers == [False]
+    restart.forget(str(tmp_path))
     assert os.listdir(tmp_path) == [restart.STOPPED]
 
 
 def test_a_wish_from_before_is_not_slept_over(tmp_path: Path) -> None:
+    restart.announce(str(tmp_path))
     restart.want_end(str(tmp_path))
     assert restart.rest(str(tmp_path), 3600) is False
 
 
 def test_without_a_wish_it_starts_again(tmp_path: Path) -> None:
+    restart.announce(str(tmp_path))
     assert restart.rest(str(tmp_path), 0.001) is True
+    restart.forget(str(tmp_path))
     assert os.listdir(tmp_path) == []
