@@ -363,7 +363,7 @@ class Engine:
                 return None
             now = time.monotonic()
             if now > end:
-                raise ConflictError(f"container {record.name} is in use by another command")
+                raise self.store.in_use(record.id, record.name)
             if now > lost:
                 removal.stop_lost(self.store, record.id, record)
             time.sleep(0.01)

@@ -7,6 +7,7 @@ is missing for done, so it may be repeated.
 
 from __future__ import annotations
 
+import posix
 import time
 from errno import EINVAL, ENOENT, EPERM
 
@@ -139,9 +140,22 @@ def unmount(directory: str) -> None:
 def stop_lost(store: Store, identity: str, record: Record | None) -> None:
     """Kill what runs of a container whose state is lost, by its cgroup, and remove that.
 
-    The cgroup is named by the runtime's config.json, by the container's own, or by the default; it
-    may not exist. Its manager is the record's, or what the name's form says. Whoever is responsible
-    for the container then sees its end.
+    Where it may have none (an ordinary user, `disabled`) by its root file system.
+
+    Whoever is responsible for the container then sees its end.
+    """
+    _kill_cgroup(store, identity, record)
+    if posix.geteuid() != 0 or record is None or record.cgroup_manager == "disabled":
+        from pycontain.engine import lost
+
+        lost.kill(identity)
+
+
+def _kill_cgroup(store: Store, identity: str, record: Record | None) -> None:
+    """Kill and remove the cgroup of a container; it may not exist.
+
+    It is named by the runtime's config.json, by the container's own, or by the default. Its manager
+    is the record's, or what the name's form says.
     """
     from pycontain.cgroup import manager
 

@@ -117,8 +117,17 @@ class Store:
             if lock is not None:
                 return lock
             if time.monotonic() >= end:
-                raise ConflictError(f"container {identity[:12]} is in use by another command")
+                raise self.in_use(identity, identity[:12], look=wait > 0)
             time.sleep(0.01)
+
+    def in_use(self, identity: str, name: str, *, look: bool = True) -> ConflictError:
+        """Return the error of a container that cannot be had; `look` finds out who holds it."""
+        hint = ""
+        if look:
+            from pycontain.engine import lost
+
+            hint = lost.holders(f"{self.state}/locks/{identity}")
+        return ConflictError(f"container {name} is in use by another command", hint=hint)
 
     def is_locked(self, identity: str) -> bool:
         """Return whether some process is responsible for the container now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -93,6 +94,18 @@ def test_a_detached_container_of_a_user_is_stopped_and_removed(user: User) -> No
     user("stop", "-t", "0", "back")
     user("rm", "back")
     assert user("ps", "-aq").stdout == b""
+
+
+def test_a_container_of_lost_state_is_found_and_removed(user: User) -> None:
+    script = "sleep 60 & exec sleep 61"
+    user("run", "-d", "--name", "lost", "box", "sh", "-c", script)
+    user("run", "-d", "--name", "kept", "box", "sleep", "60")
+    lost = json.loads(user("inspect", "lost").stdout)[0]
+    shutil.rmtree(user.home / "state/containers" / lost["Id"])
+    user("rm", "-f", "lost")
+    assert not Path(f"/proc/{lost['State']['Pid']}/exe").exists()
+    assert user("ps", "-a", "--format", "{{.Names}} {{.State}}").stdout == b"kept running\n"
+    assert len([*(user.home / "state/locks").iterdir()]) == 1
 
 
 def test_nothing_is_left_of_a_user_container(user: User) -> None:
