@@ -45,6 +45,9 @@ def each(parsed: Parsed, act: Callable[[str], object], *, missing_ok: bool = Fal
         try:
             act(word)
         except PycontainError as error:
+            from pycontain import cures
+
+            cures.advise(error, parsed.globals)
             output.error(error, as_json=as_json)
             if not (missing_ok and isinstance(error, NotFoundError)):
                 status = max(status, error.exit_status)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pycontain.cli.options import Parsed
+    from pycontain.errors import PycontainError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -107,6 +108,7 @@ def run(argv: Sequence[str]) -> int:
         with Interruptible():
             return _click(argv) if parsed is None else call(parsed)
     except PycontainError as error:
+        _advise(error, argv)
         output.error(error, as_json=wants_json(argv))
         return error.exit_status
     except KeyboardInterrupt:
@@ -114,7 +116,7 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         return BROKEN_PIPE
     except Exception as error:
-        return _unforeseen(error, as_json=wants_json(argv))
+        return _unforeseen(error, argv)
 
 
 def call(parsed: Parsed) -> int:
@@ -156,7 +158,15 @@ def enable_site_packages() -> None:
         site.main()
 
 
-def _unforeseen(error: Exception, *, as_json: bool) -> int:
+def _advise(error: PycontainError, argv: Sequence[str]) -> None:
+    from pycontain import cures
+    from pycontain.cli import commands, fast
+
+    head = fast.split(argv, commands.GLOBAL, passes=True)
+    cures.advise(error, head[0] if head else {})
+
+
+def _unforeseen(error: Exception, argv: Sequence[str]) -> int:
     from pycontain.cli import output
     from pycontain.errors import KernelError, PycontainError, quote
 
@@ -166,11 +176,13 @@ def _unforeseen(error: Exception, *, as_json: bool) -> int:
     shown: PycontainError
     if isinstance(error, OSError) and error.errno:
         # A call no step foresaw to fail, mostly because this process has reached a limit.
-        shown = KernelError("system call failed", error.filename or "", error, hint=hint)
+        shown = KernelError("system call failed", error.filename or "", error)
+        _advise(shown, argv)
+        shown.hint = shown.hint or hint
     elif isinstance(error, MemoryError):
         shown = PycontainError("out of memory", hint=hint)
     else:
         what = quote(f"{type(error).__name__}: {error}")[:300]
         shown = PycontainError(f"internal error: {what}", hint=f"{hint}; please report it")
-    output.error(shown, as_json=as_json)
+    output.error(shown, as_json=wants_json(argv))
     return FAILED

@@ -135,6 +135,9 @@ class Store:
             fd = posix.open(f"{self.state}/locks/{identity}", posix.O_RDWR | posix.O_CLOEXEC)
         except FileNotFoundError:
             return False
+        except OSError as error:
+            path = f"{self.state}/locks/{identity}"
+            raise KernelError("open lock", path, error) from None
         try:
             # Shared: two that ask at once must not take each other for a holder.
             kernel.flock(fd, c.LOCK_SH | c.LOCK_NB)
@@ -167,6 +170,8 @@ class Store:
             names = posix.listdir(self.state + "/locks")
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise KernelError("list locks", self.state + "/locks", error) from None
         found = []
         for identity in names:
             lock = self._lock_existing(f"{self.state}/locks/{identity}")
@@ -181,6 +186,8 @@ class Store:
             fd = posix.open(path, posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise KernelError("open lock", path, error) from None
         try:
             kernel.flock(fd, c.LOCK_EX | c.LOCK_NB)
             if posix.fstat(fd).st_nlink:
@@ -209,7 +216,7 @@ class Store:
                         hint="remove or rename that container first",
                     ) from None
             except OSError as error:
-                raise KernelError("claim name", name, error, call="symlink") from None
+                raise KernelError("claim name", path, error, call="symlink") from None
         raise ConflictError(f'the name "{quote(name)}" is in use')
 
     def _holder(self, path: str) -> str:
@@ -388,10 +395,13 @@ class Store:
 
     def release_names(self, identity: str) -> None:
         """Give up every name that stands for this container."""
+        path = self.root + "/names"
         try:
-            names = posix.listdir(self.root + "/names")
+            names = posix.listdir(path)
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise KernelError("list names", path, error) from None
         for name in names:
             self.release_name(name, identity)
 
@@ -408,7 +418,10 @@ def _open_making(path: str, flags: int) -> int:
         trees.make_directories(path.rpartition("/")[0])
     except OSError as error:
         raise KernelError("open lock", path, error) from None
-    return posix.open(path, flags, 0o600)
+    try:
+        return posix.open(path, flags, 0o600)
+    except OSError as error:
+        raise KernelError("open lock", path, error) from None
 
 
 def _unlink(path: str) -> None:
@@ -416,3 +429,5 @@ def _unlink(path: str) -> None:
         posix.unlink(path)
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise KernelError("remove", path, error, call="unlink") from None

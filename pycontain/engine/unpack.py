@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from pycontain import cures
 from pycontain.engine import mountpoints
 from pycontain.engine.store import Store
 from pycontain.errors import InvalidError, KernelError, PycontainError, UsageError, quote
@@ -186,7 +187,9 @@ class _Loader:
             with blobs.lock(self.store):
                 self.driver = probe.write_driver(self.stages.path)
                 yield
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KernelError) and error.number in cures.FULL:
+                error.hint = cures.cure(error.number, self.root)
             self.give_back()
             raise
 

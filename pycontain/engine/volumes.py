@@ -105,6 +105,8 @@ def make(data_root: str, name: str, labels: dict[str, str] | None = None) -> tup
         return False, path
     except FileNotFoundError:
         trees.make_directories(directory)
+    except OSError as error:
+        raise KernelError("make volume", path, error, call="stat") from None
     try:
         if labels:
             trees.write_atomic(directory + "/labels.json", codec.dumps(labels))
@@ -123,6 +125,8 @@ def every(data_root: str) -> list[Volume]:
         names = posix.listdir(data_root + "/volumes")
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise KernelError("list volumes", data_root + "/volumes", error) from None
     found = []
     for name in sorted(names):
         try:
@@ -194,7 +198,7 @@ def remove(data_root: str, name: str) -> None:
     try:
         trees.remove(f"{data_root}/volumes/{name}")
     except OSError as error:
-        raise KernelError("remove volume", name, error) from None
+        raise KernelError("remove volume", f"{data_root}/volumes/{name}", error) from None
 
 
 def remove_all(data_root: str, names: list[str]) -> None:

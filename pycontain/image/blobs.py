@@ -43,7 +43,7 @@ class Blobs:
             try:
                 trees.write_atomic(self.store.blob_path(digest), content)
             except OSError as error:
-                raise KernelError("store blob", digest, error) from error
+                raise KernelError("store blob", self.store.blob_path(digest), error) from error
         return digest
 
     @contextmanager

@@ -112,7 +112,7 @@ class ImageStore:
         path = self.root + "/images"
         try:
             fd = posix.open(path, trees.DIRECTORY)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return -1
         except OSError as error:
             raise KernelError("open", path, error) from None
@@ -142,6 +142,8 @@ class ImageStore:
         if image is None and reference.is_hex(digits) and len(digits) >= 4:
             return self._by_id(digits, name)
         if image is None:
+            # Raises when the store cannot be read: then nothing is known of the image.
+            self._ids()
             raise _not_found(name)
         return image
 
@@ -194,7 +196,7 @@ class ImageStore:
         except FileNotFoundError:
             raise NotFoundError(f"blob {digest}: not in the store") from None
         except OSError as error:
-            raise KernelError("read blob", digest, error) from error
+            raise KernelError("read blob", self.blob_path(digest), error) from error
 
     def blob_path(self, digest: str) -> str:
         """Return where the blob of a `sha256:…` digest is kept."""
@@ -244,7 +246,7 @@ class ImageStore:
     def _tags(self) -> Iterator[tuple[Reference, str]]:
         for repository in _listing(f"{self.root}/tags"):
             domain, _, path = repository.replace("+", "/").partition("/")
-            for tag in _listing(f"{self.root}/tags/{repository}"):
+            for tag in _listing(f"{self.root}/tags/{repository}", stray=True):
                 if reference.is_tag(tag):
                     where = f"{self.root}/tags/{repository}/{tag}"
                     yield reference.Reference(domain, path, tag, ""), where
@@ -321,7 +323,7 @@ class ImageStore:
                 why = f"image {quote(name)} is used by container {quote(container)}"
                 raise ConflictError(why, hint="remove the container first")
         lines = self._untag(names)
-        posix.unlink(f"{self.root}/images/{image.id.removeprefix('sha256:')}")
+        _unlink(f"{self.root}/images/{image.id.removeprefix('sha256:')}")
         return [*lines, f"Deleted: {image.id}"]
 
     def _drop_damaged(self, name: str) -> bool:
@@ -333,7 +335,7 @@ class ImageStore:
             return False
         digits = posix.readlink(path).rpartition("/")[2]
         self._untag(self.names().get("sha256:" + digits, []))
-        trees.remove(f"{self.root}/images/{digits}")
+        _unlink(f"{self.root}/images/{digits}")
         return True
 
     def _is_tag(self, name: str) -> bool:
@@ -346,8 +348,12 @@ class ImageStore:
     def _untag(self, names: list[str]) -> list[str]:
         for name in names:
             path = self._tag_path(reference.parse(name))
-            _ignoring((errno.ENOENT,), posix.unlink, path)
-            _ignoring((errno.ENOTEMPTY, errno.ENOENT), posix.rmdir, path.rpartition("/")[0])
+            _unlink(path)
+            try:
+                posix.rmdir(path.rpartition("/")[0])
+            except OSError:
+                # It has other tags, or somebody else removed it.
+                continue
         return [f"Untagged: {name}" for name in names]
 
 
@@ -364,16 +370,20 @@ def _not_found(name: str) -> NotFoundError:
     return NotFoundError(f'image "{quote(name)}": not found', hint=hint)
 
 
-def _listing(path: str) -> list[str]:
+def _listing(path: str, *, stray: bool = False) -> list[str]:
+    """Return the names in a directory, none when it is missing or, with `stray`, a file."""
     try:
         return sorted(posix.listdir(path))
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []
-
-
-def _ignoring(errnos: tuple[int, ...], call: Any, path: str) -> None:
-    try:
-        call(path)
     except OSError as error:
-        if error.errno not in errnos:
-            raise
+        if stray and error.errno == errno.ENOTDIR:
+            return []
+        raise KernelError("list images", path, error) from None
+
+
+def _unlink(path: str) -> None:
+    try:
+        trees.remove(path)
+    except OSError as error:
+        raise KernelError("remove", path, error, call="unlink") from None

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pycontain import errors
 from pycontain.errors import KernelError, PycontainError, UnsupportedError
@@ -179,22 +179,27 @@ def _called(function: Callable[..., object], arguments: tuple[object, ...]) -> d
         return {"result": function(*arguments)}
     except KeyboardInterrupt:
         return {"error": "PycontainError", "message": "interrupted", "hint": ""}
+    except KernelError as error:
+        parts = [error.action, error.target, error.number, error.call, error.hint]
+        return {"parts": parts}
     except PycontainError as error:
         return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
     except OSError as error:
-        return {"error": "KernelError", "message": str(error), "hint": ""}
+        return {"parts": ["use", error.filename or "", error.errno or 0, "", ""]}
 
 
 def _outcome(content: bytes, status: int) -> object:
     if os.waitstatus_to_exitcode(status) != 0 or not content:
         raise PycontainError(f"worker in the user namespace ended with status {status}")
     outcome = codec.load_object(content, "result of the worker")
+    if "parts" in outcome:
+        parts: Any = outcome["parts"]
+        action, target, number, call, hint = parts
+        raise KernelError(action, target, number, call=call, hint=hint)
     if "error" not in outcome:
         return outcome["result"]
     kind = getattr(errors, str(outcome["error"]), PycontainError)
-    # KernelError composes its message of parts; here it is made already.
-    again = PycontainError if issubclass(kind, KernelError) else kind
-    raised: PycontainError = again(str(outcome["message"]), hint=str(outcome["hint"]))
+    raised: PycontainError = kind(str(outcome["message"]), hint=str(outcome["hint"]))
     raise raised
 
 
