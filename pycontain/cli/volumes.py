@@ -95,12 +95,12 @@ def ls(parsed: Parsed) -> int:
     from pycontain.cli import template
 
     engine = context.engine(parsed)
-    used = volumes.used(engine.store)
+    users = volumes.Users(engine.store)
     filters: Any = parsed.values.get("filter", [])
     rows = [
         _row(volume)
         for volume in volumes.every(engine.store.root)
-        if _is_shown(volume, filters, used=volume.name in used)
+        if _is_shown(volume, filters, used=bool(users.of(volume.name)))
     ]
     if parsed.flag("quiet"):
         for row in rows:

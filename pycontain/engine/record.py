@@ -88,9 +88,15 @@ class Record:
         for name in ("capabilities", "chain_ids", "command", "volumes"):
             if not _all_texts(getattr(self, name)):
                 return name
+        if not self.command:
+            return "command"
         for name in ("joins", "labels", "log_opts"):
             if not _all_texts(getattr(self, name).values()):
                 return name
+        if not all(map(_is_mount, self.mounts)):
+            return "mounts"
+        if not all(map(_is_rootfs_mount, self.rootfs_mounts)):
+            return "rootfs_mounts"
         restart = self.restart
         known = len(restart) == 2 and isinstance(restart[0], str) and isinstance(restart[1], int)
         return "" if known else "restart"
@@ -129,3 +135,19 @@ def _same_kind(value: object, known: object) -> bool:
 
 def _all_texts(values: Iterable[object]) -> bool:
     return all(isinstance(value, str) for value in values)
+
+
+def _is_mount(value: object) -> bool:
+    """Return whether this is a mount as `volumes.listing` writes it."""
+    if not isinstance(value, dict):
+        return False
+    names = ("Type", "Source", "Destination", *(["Name"] if value.get("Type") == "volume" else []))
+    return _all_texts(value.get(name) for name in names)
+
+
+def _is_rootfs_mount(value: object) -> bool:
+    """Return whether this is a mount as `Snapshotter.prepare` returns it."""
+    if not isinstance(value, dict) or not isinstance(value.get("options"), list):
+        return False
+    texts = [value.get(name) for name in ("destination", "type", "source")]
+    return _all_texts([*texts, value.get("cwd", ""), *value["options"]])

@@ -200,10 +200,9 @@ def remove_files(
     except OSError as error:
         raise KernelError("remove container directory", directory, error) from None
     if record and record.volumes and volumes:
-        from pycontain.engine.volumes import remove
+        from pycontain.engine.volumes import remove_anonymous
 
-        for volume in record.volumes:
-            remove(store.root, volume)
+        remove_anonymous(store, record.volumes)
     if not store.release_name(name, identity):
         # It was renamed meanwhile.
         store.release_names(identity)

@@ -356,17 +356,21 @@ class Store:
                 return []
             raise KernelError("list containers", self.root + "/containers", error) from None
 
-    def records(self) -> list[Record]:
+    def records(self, damaged: Callable[[str], object] | None = None) -> list[Record]:
         """Return every container's record, newest first.
 
         One removed meanwhile is left out, and one with a damaged record: it must not hide the rest.
+        `damaged` is told the ids of those.
         """
         found = []
         for identity in self.ids():
             try:
                 found.append(self.load(identity))
-            except (InvalidError, NotFoundError):
+            except NotFoundError:
                 continue
+            except InvalidError:
+                if damaged is not None:
+                    damaged(identity)
         found.sort(key=lambda record: record.created, reverse=True)
         return found
 

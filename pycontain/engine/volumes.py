@@ -139,7 +139,7 @@ def every(data_root: str) -> list[Volume]:
 def load(data_root: str, name: str) -> Volume:
     """Return the volume of this name; raises NotFoundError."""
     directory = f"{data_root}/volumes/{name}"
-    if not name or name.startswith(".") or "/" in name or "\0" in name:
+    if not _may_be(name):
         raise _missing(name)
     try:
         path = directory + "/_data"
@@ -150,6 +150,10 @@ def load(data_root: str, name: str) -> Volume:
     except OSError as error:
         raise KernelError("read volume", directory, error, call="stat") from None
     return Volume(name, path, created, _labels(directory + "/labels.json"))
+
+
+def _may_be(name: str) -> bool:
+    return bool(name) and not name.startswith(".") and "/" not in name and "\0" not in name
 
 
 def _missing(name: str) -> NotFoundError:
@@ -167,14 +171,25 @@ def _labels(path: str) -> dict[str, str]:
     return {key: str(value) for key, value in document.items()}
 
 
-def used(store: Store) -> dict[str, list[str]]:
-    """Return the names of the containers that have a volume, by volume; stopped ones too."""
-    found: dict[str, list[str]] = {}
-    for record in store.records():
-        for mount in record.mounts:
-            if mount.get("Type") == "volume":
-                found.setdefault(str(mount.get("Name")), []).append(record.name)
-    return found
+class Users:
+    """Which containers have which volumes; stopped ones have theirs, too.
+
+    `unknown` are those whose record is damaged, by id: each may have any volume.
+    """
+
+    __slots__ = ("known", "unknown")
+
+    def __init__(self, store: Store) -> None:
+        self.known: dict[str, list[str]] = {}
+        self.unknown: list[str] = []
+        for record in store.records(damaged=self.unknown.append):
+            for mount in record.mounts:
+                if mount["Type"] == "volume":
+                    self.known.setdefault(mount["Name"], []).append(record.name)
+
+    def of(self, name: str) -> list[str]:
+        """Return the containers that have a volume, or may have it."""
+        return self.known.get(name, []) + self.unknown
 
 
 def remove_unused(store: Store, name: str) -> None:
@@ -182,19 +197,39 @@ def remove_unused(store: Store, name: str) -> None:
     lock = hold(store.root, c.LOCK_EX)
     try:
         load(store.root, name)
-        users = used(store).get(name)
-        if users:
+        users = Users(store)
+        if names := users.known.get(name):
             raise ConflictError(
-                f"volume {name} is in use by container {', '.join(users)}",
+                f"volume {name} is in use by container {', '.join(names)}",
                 hint="remove the container first",
+            )
+        if users.unknown:
+            raise ConflictError(
+                f"volume {name} may be in use by container {users.unknown[0][:12]}, "
+                "whose record is damaged",
+                hint=f"pycontain rm -f {users.unknown[0][:12]} removes that container",
             )
         remove(store.root, name)
     finally:
         posix.close(lock)
 
 
+def remove_anonymous(store: Store, names: list[str]) -> None:
+    """Remove the anonymous volumes of a container that is gone; what another has stays."""
+    lock = hold(store.root, c.LOCK_EX)
+    try:
+        users = Users(store)
+        for name in names:
+            if not users.of(name):
+                remove(store.root, name)
+    finally:
+        posix.close(lock)
+
+
 def remove(data_root: str, name: str) -> None:
-    """Remove a volume; missing is no error."""
+    """Remove a volume; missing is no error, and what cannot be one is left alone."""
+    if not _may_be(name):
+        return
     try:
         trees.remove(f"{data_root}/volumes/{name}")
     except OSError as error:

@@ -160,6 +160,76 @@ def is_held(path: str) -> bool:
     return False
 
 
+def anonymous(box: Cli, name: str) -> str:
+    return str(json.loads(box.text("inspect", name))[0]["Mounts"][0]["Name"])
+
+
+@pytest.mark.parametrize("how", [("rm", "-v"), ("rm", "-fv"), ("kill",)], ids=" ".join)
+def test_an_anonymous_volume_another_container_has_is_kept(box: Cli, how: list[str]) -> None:
+    more = ("--rm",) if how == ("kill",) else ()
+    box("run", "-d", *more, "--name", "first", "-v", "/d", "busybox", "sleep", "60")
+    volume = anonymous(box, "first")
+    box("exec", "first", "touch", "/d/kept")
+    box("create", "--name", "second", "-v", f"{volume}:/d", "busybox", "ls", "/d")
+    if how == ("rm", "-v"):
+        box("stop", "-t", "0", "first")
+    assert box(*how, "first").stderr == b""
+    assert box.text("ps", "-a", "--format", "{{.Names}}") == "second\n"
+    assert names(box) == [volume]
+    assert box.text("start", "-a", "second") == "kept\n"
+    assert b"in use by container second" in box("volume", "rm", volume, status=125).stderr
+    # It is the second's by name: docker leaves it, too.
+    box("rm", "-v", "second")
+    assert names(box) == [volume]
+
+
+def test_an_anonymous_volume_nobody_else_has_is_removed(box: Cli) -> None:
+    box("create", "--name", "first", "-v", "/d", "busybox", "true")
+    box("create", "--name", "second", "-v", "/d", "busybox", "true")
+    volume = anonymous(box, "second")
+    box("rm", "-v", "first")
+    assert names(box) == [volume]
+
+
+def test_a_container_of_a_damaged_record_may_have_any_volume(box: Cli) -> None:
+    box("create", "--name", "damaged", "-v", "data:/d", "busybox", "true")
+    damaged = json.loads(box.text("inspect", "damaged"))[0]["Id"]
+    (box.data / "containers" / damaged / "record.json").write_text("{")
+    box("create", "--name", "other", "-v", "/d", "busybox", "true")
+    volume = anonymous(box, "other")
+    box("rm", "-v", "other")
+    done = box("volume", "rm", "-f", "data", volume, status=125)
+    assert [line.partition(" may")[0] for line in done.stderr.decode().splitlines()] == [
+        "pycontain: volume data", f"pycontain: volume {volume}",
+    ]  # fmt: skip
+    assert f"container {damaged[:12]}, whose record is damaged" in done.stderr.decode()
+    assert names(box, "dangling=true") == []
+    assert sorted(names(box)) == sorted(["data", volume])
+    box("rm", "-f", damaged)
+    assert sorted(names(box, "dangling=true")) == sorted(["data", volume])
+
+
+@pytest.mark.parametrize(
+    "mounts",
+    ["x", ["x"], [1], [{}], [{"Type": "volume", "Source": "/", "Destination": "/d"}],
+     [{"Type": "bind", "Source": 1, "Destination": "/d"}],
+     [{"Type": "volume", "Source": "/", "Destination": "/d", "Name": ["data"]}]],
+    ids=str,
+)  # fmt: skip
+def test_a_record_of_odd_mounts_is_one_clear_line(box: Cli, mounts: object) -> None:
+    box("volume", "create", "data")
+    box("create", "--name", "odd", "busybox", "true")
+    path = next((box.data / "containers").iterdir()) / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "mounts": mounts}))
+    for verb in (["inspect"], ["start"], ["rm"], ["rm", "-v"], ["wait"], ["logs"]):
+        done = box(*verb, "odd", status=125)
+        assert done.stderr.count(b"\n") == 1
+        assert b": mounts is missing or wrong; " in done.stderr
+    assert b"whose record is damaged" in box("volume", "rm", "data", status=125).stderr
+    assert b"internal" not in box("ps", "-a").stderr + box("volume", "ls").stderr
+    box("rm", "-f", "odd")
+
+
 def test_filters_narrow_the_list(box: Cli) -> None:
     box("volume", "create", "--label", "tier=db", "one")
     box("volume", "create", "--label", "tier=web", "--label", "x", "two")
