@@ -36,7 +36,11 @@ def main() -> None:
     gc.disable()
     _open_standard_streams()
     status = start(sys.argv[1:])
-    pack.complete_boot("cli", __name__)
+    try:
+        pack.complete_boot("cli", __name__)
+    except (ImportError, MemoryError):
+        # No room to write a cache: the next start is slower, and nothing else.
+        pass
     # Nothing is left to finalise, and the interpreter's own end costs half a millisecond.
     posix._exit(status)
 
@@ -158,6 +162,12 @@ def enable_site_packages() -> None:
         site.main()
 
 
+def _cannot_map(error: Exception) -> bool:
+    """Return whether there was no memory left for an extension module: dlopen(3) has no errno."""
+    words = ("failed to map segment", "cannot allocate memory")
+    return isinstance(error, ImportError) and any(word in str(error).lower() for word in words)
+
+
 def _advise(error: PycontainError, argv: Sequence[str]) -> None:
     from pycontain import cures
     from pycontain.cli import commands, fast
@@ -179,7 +189,7 @@ def _unforeseen(error: Exception, argv: Sequence[str]) -> int:
         shown = KernelError("system call failed", error.filename or "", error)
         _advise(shown, argv)
         shown.hint = shown.hint or hint
-    elif isinstance(error, MemoryError):
+    elif isinstance(error, MemoryError) or _cannot_map(error):
         shown = PycontainError("out of memory", hint=hint)
     else:
         what = quote(f"{type(error).__name__}: {error}")[:300]

@@ -29,7 +29,11 @@ def entry() -> NoReturn:
     # Collecting cycles costs more than it frees, and nothing is left to finalise at the end.
     gc.disable()
     status = main(sys.argv[1:])
-    pack.complete_boot("oci", __name__)
+    try:
+        pack.complete_boot("oci", __name__)
+    except (ImportError, MemoryError):
+        # No room to write a cache: the next start is slower, and nothing else.
+        pass
     posix._exit(status)
 
 
