@@ -104,8 +104,8 @@ class Draft:
 
     __slots__ = (
         "_cwd", "_hows", "_thrifty", "dev", "dev_fresh", "inputs", "keep", "label_proc", "oom_fd",
-        "proc", "proc_aside", "proc_flags", "process", "program", "root", "spec", "stub", "sys", "sys_flags",
-        "time_fd",
+        "proc", "proc_aside", "proc_flags", "process", "program", "root", "spec", "stub", "sys",
+        "sys_flags", "time_fd",
     )  # fmt: skip
 
     def __init__(self, spec: Spec, process: Process, inputs: Inputs) -> None:

@@ -4,8 +4,8 @@ A mount point is opened inside the rootfs (`Draft.mount_point`) and mounted on b
 is a detached tree that move_mount(2) attaches, another file system is mounted on "." of the opened
 directory. A symbolic link of the image therefore leads to no place of the host.
 
-They are made in the order they are listed in. proc, once mounted, is set aside until the last one is
-made: what a mount point of the image's making resolves to cannot lie in it then (CVE-2019-16884).
+They are made in the listed order. proc, once mounted, is set aside until the last one is made: what
+a mount point of the image's making resolves to cannot lie in it then (CVE-2019-16884).
 Source: runtime-spec config.md "Mounts".
 """
 
