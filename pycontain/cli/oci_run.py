@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import posix
+
 from pycontain.cli import oci_main as oci
 from pycontain.errors import UsageError
 from pycontain.runtime import bundle, container, foreground, tolerate
@@ -57,7 +59,7 @@ def exec(context: Context, options: Any, words: list[str]) -> int:
     """Run a process in a container; in the foreground return its status."""
     found = container.load(context.root, words[0])
     process = _process(found, options, words[1:])
-    for note in tolerate.drop_unknown_capabilities(process):
+    for note in tolerate.drop_capabilities(process, own_user=_own_user(found.pid)):
         context.log.warning(note)
     launch = oci.launch_options(context, options, process, detached=options.detach)
     _choose_cgroup(found, launch, options.cgroup)
@@ -74,6 +76,17 @@ def exec(context: Context, options: Any, words: list[str]) -> int:
         if options.detach:
             return 0
         return attention.attend(init.pidfd, _console(near, launch))
+
+
+def _own_user(pid: int) -> bool:
+    """Return whether the process `pid` is in another user namespace than this one."""
+    try:
+        there = posix.stat(f"/proc/{pid}/ns/user")
+    except OSError:
+        # It ended meanwhile: the launch tells that.
+        return False
+    here = posix.stat("/proc/self/ns/user")
+    return (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino)
 
 
 def _choose_cgroup(found: Container, launch: LaunchOptions, wanted: list[str]) -> None:

@@ -1,16 +1,17 @@
 """What a bundle leaves open or gets wrong and runc puts right: adjusted once, at the edge.
 
-Owns the device rules every container gets besides its own, the capabilities nobody knows (the
-specification wants a warning, not an error), relative mount destinations (deprecated, they count
-from the root), limits of 0 (no limit is meant) and the mode of a tmpfs that has none (that of the
-directory it covers). The engine's own specs never come here: they are complete.
+Owns the device rules every container gets besides its own, the capabilities that nobody knows or
+can grant (the specification wants a warning, not an error), relative mount destinations
+(deprecated, they count from the root), limits of 0 (no limit is meant) and the mode of a tmpfs that
+has none (that of the directory it covers). The engine's own specs never come here: they are
+complete.
 """
 
 from __future__ import annotations
 
 import posix
 
-from pycontain.runtime.capabilities import NUMBERS
+from pycontain.runtime import capabilities
 from pycontain.syscalls import constants, kernel
 
 TYPE_CHECKING = False
@@ -44,7 +45,9 @@ STANDARD_DEVICES = [
 
 def adjust(spec: Spec) -> list[str]:
     """Put `spec`, whose root.path is absolute, right in place; return warnings for its author."""
-    notes = drop_unknown_capabilities(spec["process"])
+    spaces = spec.get("linux", {}).get("namespaces", [])
+    own_user = any(space["type"] == "user" for space in spaces)
+    notes = drop_capabilities(spec["process"], own_user=own_user)
     for index, mount in enumerate(spec.get("mounts", [])):
         if not mount["destination"].startswith("/"):
             notes.append(f"mounts[{index}].destination is relative, which is deprecated")
@@ -72,19 +75,28 @@ def without_zeros(wanted: Resources) -> Resources:
     return kept  # type: ignore[return-value]
 
 
-def drop_unknown_capabilities(process: Process) -> list[str]:
-    """Remove capabilities that have no number yet, with a warning, and impossible ambient ones."""
-    unknown: list[str] = []
+def drop_capabilities(process: Process, *, own_user: bool) -> list[str]:
+    """Remove what cannot be had, with a warning, and impossible ambient ones, in silence.
+
+    That is a capability without a number; and one that this process lacks itself, unless `process`
+    is in a user namespace of its own (`own_user`), whose owner has them all.
+    """
     sets: dict[str, list[str]] = process.get("capabilities", {})  # type: ignore[assignment]
-    for which, names in sets.items():
-        known = [name for name in names if name in NUMBERS]
-        if len(known) != len(names):
-            unknown.extend(name for name in names if name not in NUMBERS and name not in unknown)
-            sets[which] = known
+    wanted = dict.fromkeys(name for names in sets.values() for name in names)
+    may = set(capabilities.NAMES if own_user or not wanted else capabilities.names(_held()))
+    lost = [name for name in wanted if name not in may]
+    if lost:
+        for which, names in sets.items():
+            sets[which] = [name for name in names if name in may]
     _limit_ambient(sets)
-    if not unknown:
-        return []
-    return [f"ignoring unknown or unavailable capabilities: {unknown}"]
+    return [f"ignoring unknown or unavailable capabilities: {lost}"] if lost else []
+
+
+def _held() -> int:
+    """Return the capabilities that this process may hand on, its permitted set."""
+    sets = bytearray(24)
+    kernel.syscall("capget", capabilities.header(), sets)
+    return int.from_bytes(sets[4:8], "little") | int.from_bytes(sets[16:20], "little") << 32
 
 
 def _limit_ambient(sets: dict[str, list[str]]) -> None:

@@ -169,6 +169,26 @@ def test_ambient_capabilities_survive_the_exec_of_a_user(oci: Oci, bundle: Bundl
     assert {int(found[c], 16) for c in ("CapAmb", "CapEff", "CapPrm", "CapInh")} == {1 << 10}
 
 
+@pytest.mark.lacks(runc="1.1: an error", crun="1.8: an error")
+def test_a_capability_that_the_caller_lacks_is_a_warning(oci: Oci, bundle: Bundle) -> None:
+    for which in ("bounding", "effective", "permitted"):
+        bundle.process["capabilities"][which] = ["CAP_KILL", "CAP_WAKE_ALARM"]
+    bundle.command("grep", "CapEff", "/proc/self/status")
+    kill, wake_alarm = 1 << 5, 1 << 35
+    for own_user, shown in ((False, kill), (True, kill | wake_alarm)):
+        if own_user:
+            # Who makes a user namespace has every capability in it.
+            bundle.namespace("user")
+            for key in ("uidMappings", "gidMappings"):
+                bundle.linux[key] = [{"containerID": 0, "hostID": 0, "size": 1000}]
+        bundle.write()
+        argv = oci.argv("run", "--bundle", bundle.path, "one")
+        less = ["setpriv", "--bounding-set=-wake_alarm", "--inh-caps=-wake_alarm"]
+        done = subprocess.run([*less, *argv], capture_output=True, text=True, timeout=60)
+        assert int(done.stdout.split()[1], 16) == shown, done
+        assert ("CAP_WAKE_ALARM" in done.stderr) != own_user
+
+
 def test_a_user_without_ambient_set_has_no_capability(oci: Oci, bundle: Bundle) -> None:
     bundle.process["user"] = {"uid": 1000, "gid": 1000}
     found = status_of(oci, bundle)
