@@ -106,7 +106,7 @@ class Container:
             self.kill_init()
             raise
         fifo = self.home + states.FIFO
-        _release(fifo, self.state.pid)
+        _release(fifo, self.state.pid, until_exec=bool(self.state.hooks.get("poststart")))
         remove_file(fifo)
 
     def poststart(self) -> list[HookError]:
@@ -367,8 +367,11 @@ def _word(path: str) -> bytes:
         return b""
 
 
-def _release(fifo: str, pid: int) -> None:
-    """Open the exec fifo, which lets the parked process `pid` go on, and hear that it does."""
+def _release(fifo: str, pid: int, *, until_exec: bool) -> None:
+    """Open the exec fifo, which lets the parked process `pid` go on, and hear that it does.
+
+    With `until_exec` wait until it executes the program, or died.
+    """
     try:
         pidfd = posix.pidfd_open(pid)
     except ProcessLookupError:
@@ -385,6 +388,9 @@ def _release(fifo: str, pid: int) -> None:
         kernel.poll((fd, pidfd), KILL_WAIT_MS)
         if not posix.read(fd, 1):
             raise ConflictError(f"the container's init process {pid} died before start")
+        if until_exec:
+            # It holds the other end up to then; the end of that is all that can be heard now.
+            kernel.poll((fd,), KILL_WAIT_MS)
     except BlockingIOError:
         raise ConflictError(f"the container's init process {pid} does not answer") from None
     finally:

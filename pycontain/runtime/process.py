@@ -329,7 +329,8 @@ def park(draft: Draft) -> None:
     flags = c.O_WRONLY | c.O_CLOEXEC
     fifo = program.fd("openat", inputs.park_dir, inputs.park_name, flags, target=inputs.park_name)
     program.call("write", fifo, "0", 1, target=inputs.park_name)
-    program.close(fifo)
+    # The exec closes it, which tells `start` when the program runs.
+    program.release(fifo)
 
 
 def candidates(process: Process) -> list[str]:

@@ -137,6 +137,20 @@ def test_a_failing_poststop_hook_does_not_fail_delete(
 
 
 @pytest.mark.lacks(runc="it is an error there in every version")
+@pytest.mark.lacks(runc="1.1 runs poststart at create", crun="does not wait for the exec")
+def test_poststart_finds_the_program_executed(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
+    bundle.config["hooks"] = {
+        "poststart": [shell(f"cat /proc/$(cat {tmp_path}/pid)/comm > {tmp_path}/comm")]
+    }
+    # Ten thousand places to look for the program take their time.
+    places = [f"/{n}" for n in range(10000)]
+    bundle.process["env"] = ["PATH=" + ":".join([*places, "/bin"])]
+    bundle.command("sleep", "100")
+    oci.create(bundle, "one", "--pid-file", tmp_path / "pid")
+    oci("start", "one")
+    assert (tmp_path / "comm").read_text() == "sleep\n"
+
+
 def test_a_failing_poststart_hook_is_a_warning(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
     bundle.config["hooks"] = {"poststart": [{"path": "/bin/false"}, shell(f"touch {tmp_path}/ran")]}
     bundle.command("sleep", "100")
