@@ -99,13 +99,14 @@ class Draft:
 
     root, proc, sys, dev   directories of the container, once they are there
     dev_fresh              /dev is a tmpfs of our own making: nobody put symbolic links there
+    mounts_home            the mount namespace to return to, which is the container's as well
     proc_aside             proc is reached by its register alone; paths below /proc start there
     """
 
     __slots__ = (
-        "_cwd", "_hows", "_thrifty", "dev", "dev_fresh", "inputs", "keep", "label_proc", "oom_fd",
-        "proc", "proc_aside", "proc_flags", "process", "program", "root", "spec", "stub", "sys",
-        "sys_flags", "time_fd",
+        "_cwd", "_hows", "_thrifty", "dev", "dev_fresh", "inputs", "keep", "label_proc",
+        "mounts_home", "oom_fd", "proc", "proc_aside", "proc_flags", "process", "program", "root",
+        "spec", "stub", "sys", "sys_flags", "time_fd",
     )  # fmt: skip
 
     def __init__(self, spec: Spec, process: Process, inputs: Inputs) -> None:
@@ -121,6 +122,7 @@ class Draft:
         self.sys_flags = 0
         self.dev: Reg | None = None
         self.dev_fresh = False
+        self.mounts_home: Reg | None = None
         self.keep: list[Reg | int] = []
         self.time_fd: Reg | int = -1
         self.oom_fd: Reg | int = -1

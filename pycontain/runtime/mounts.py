@@ -422,7 +422,8 @@ def hierarchies(paths: dict[str, str]) -> dict[str, str]:
 
 
 def check(draft: Draft) -> None:
-    """Raise UnsupportedError for mounts without a mount namespace: they would be the host's."""
+    """Raise UnsupportedError for mounts that a user namespace would make in the host's."""
     spaces = {n["type"] for n in draft.spec.get("linux", {}).get("namespaces") or []}
-    if "mount" not in spaces and (draft.spec.get("mounts") or draft.inputs.rootfs_mounts):
-        raise UnsupportedError("mounts without a mount namespace of the container's own")
+    wanted = draft.spec.get("mounts") or draft.inputs.rootfs_mounts
+    if "mount" not in spaces and "user" in spaces and wanted:
+        raise UnsupportedError("mounts in a user namespace without a mount namespace of its own")

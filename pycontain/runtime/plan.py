@@ -41,9 +41,8 @@ def init(spec: Spec, inputs: Inputs) -> Program:
     namespaces.loopback(draft, spaces)
     _file_systems(draft, spaces)
     devices.console(draft)
-    if "mount" in spaces:
-        # After the console: /dev may be one of them.
-        mounts.finish(draft)
+    # After the console: /dev may be one of them.
+    mounts.finish(draft)
     _hooks(draft)
     stub(draft)
     rootfs.enter(draft)
@@ -55,12 +54,14 @@ def init(spec: Spec, inputs: Inputs) -> Program:
 
 
 def _file_systems(draft: Draft, spaces: dict[str, str]) -> None:
-    if "mount" not in spaces:
+    if "mount" not in spaces and "user" in spaces:
         draft.program.step("open rootfs", "root.path")
         path = draft.inputs.rootfs
         flags = c.O_PATH | c.O_DIRECTORY | c.O_CLOEXEC
         draft.root = draft.program.fd("openat", c.AT_FDCWD, path, flags, target=path)
         return
+    if "mount" not in spaces:
+        rootfs.leave_mount_namespace(draft)
     rootfs.isolate(draft)
     rootfs.mount(draft)
     draft.program.step("make nodes with exact modes")

@@ -26,6 +26,18 @@ _DIRECTORY = c.O_PATH | c.O_DIRECTORY | c.O_CLOEXEC
 _QUIET = c.MS_NOSUID | c.MS_NODEV | c.MS_NOEXEC
 
 
+def leave_mount_namespace(draft: Draft) -> None:
+    """Write: mount where the host sees nothing of it, for a container that stays in its namespace.
+
+    `enter` takes the mounts along as a tree that belongs to no namespace and ends with the last
+    process whose root it is: the host's mount table stays as it is, and nothing has to be undone.
+    """
+    program, path = draft.program, "/proc/self/ns/mnt"
+    program.step("leave mount namespace", "linux.namespaces")
+    draft.mounts_home = program.fd("openat", c.AT_FDCWD, path, c.O_CLOEXEC, target=path)
+    program.call("unshare", c.CLONE_NEWNS)
+
+
 def isolate(draft: Draft) -> None:
     """Write: no mount of the child reaches the host; with rootfsPropagation shared some may."""
     program = draft.program
@@ -104,6 +116,8 @@ def enter(draft: Draft) -> None:
     draft.forget_cwd()
     if "mount" not in _spaces(draft):
         program.step("enter rootfs", "root.path")
+        if draft.mounts_home is not None:
+            _return_with_mounts(draft, draft.mounts_home)
         program.call("fchdir", draft.root, target=draft.inputs.rootfs)
         program.call("chroot", ".", target=draft.inputs.rootfs)
         return
@@ -121,6 +135,16 @@ def enter(draft: Draft) -> None:
         program.call("umount2", ".", c.MNT_DETACH, target="old root")
         program.call("chdir", "/", target="/")
     _finish(draft)
+
+
+def _return_with_mounts(draft: Draft, home: Reg) -> None:
+    program, path = draft.program, draft.inputs.rootfs
+    flags = _CLONE | c.AT_EMPTY_PATH | c.AT_RECURSIVE
+    draft.root = program.fd("open_tree", draft.root, "", flags, target=path)
+    if draft.spec.get("root", {}).get("readonly"):
+        attr = program.block(attributes(c.MOUNT_ATTR_RDONLY))
+        program.call("mount_setattr", draft.root, "", c.AT_EMPTY_PATH, attr, 32, target=path)
+    program.call("setns", home, c.CLONE_NEWNS, target="mount namespace")
 
 
 def _hide_kernel_mounts(draft: Draft) -> None:

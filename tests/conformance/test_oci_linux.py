@@ -34,6 +34,29 @@ def test_a_namespace_that_is_not_named_is_the_callers(oci: Oci, bundle: Bundle, 
     assert oci.output(bundle).strip() == os.readlink(f"/proc/self/ns/{FILES[type]}")
 
 
+@pytest.mark.lacks(runc="mounts on the host and leaves it there", crun="not tried")
+def test_mounts_in_the_callers_mount_namespace_are_the_containers_alone(
+    oci: Oci, bundle: Bundle, tmp_path: Path
+) -> None:
+    bundle.without_namespace("mount")
+    del bundle.linux["maskedPaths"], bundle.linux["readonlyPaths"]
+    bundle.config["root"]["readonly"] = True
+    inside = f"test -d {bundle.rootfs}/dev/pts && cat > {tmp_path}/hook"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", inside], "env": ["PATH=/bin:/usr/bin"]}
+    bundle.config["hooks"] = {"createContainer": [hook]}
+    script = "readlink /proc/self/ns/mnt; touch /x; cd ..; pwd; test -c /dev/pts/ptmx; echo $?"
+    bundle.shell(f"{script}; sleep 100")
+    before = Path("/proc/self/mountinfo").read_text()
+    oci.create(bundle, "one")
+    oci("start", "one")
+    assert oci.exec("one", "sh", "-c", script).out.splitlines() == [
+        os.readlink("/proc/self/ns/mnt"), "/", "0"
+    ]  # fmt: skip
+    assert Path("/proc/self/mountinfo").read_text() == before
+    assert not (bundle.rootfs / "x").exists()
+    assert (tmp_path / "hook").exists()
+
+
 @pytest.mark.parametrize("type", ["network", "ipc", "uts", "pid"])
 def test_a_namespace_is_joined_by_path(oci: Oci, bundle: Bundle, type: str) -> None:
     oci.running(bundle, "first")

@@ -294,9 +294,9 @@ def test_the_read_only_root_comes_after_the_mount_points() -> None:
     assert names.index("make root read-only") > names.index("pivot root")
 
 
-def test_mounts_without_a_mount_namespace_are_refused() -> None:
+def test_mounts_of_a_user_namespace_need_a_mount_namespace() -> None:
     spec = make_spec()
-    spec["linux"]["namespaces"] = [{"type": "pid"}]
+    spec["linux"]["namespaces"] = [{"type": "pid"}, {"type": "user"}]
     with pytest.raises(UnsupportedError, match="mount namespace"):
         program(spec)
 
