@@ -122,7 +122,7 @@ def _more(name: str) -> Run:
 
 def _root(options: Any) -> str:
     root: str = options.root
-    if not root and posix.geteuid() == 0:
+    if not root and posix.geteuid() == 0 and not _is_users_root():
         return "/run/pycontain-oci"
     if not root:
         from pycontain import paths
@@ -132,6 +132,19 @@ def _root(options: Any) -> str:
     if "\0" in root:
         raise UsageError("--root holds a NUL byte")
     return root if root.startswith("/") else f"{posix.getcwd()}/{root}"
+
+
+def _is_users_root() -> bool:
+    """Return whether root is an ordinary user's, in a user namespace: podman's without root.
+
+    $USER tells it from root in a container, as runc has it. native/oci_verbs.c asks the same.
+    """
+    environ = posix.environ
+    if not environ.get(b"XDG_RUNTIME_DIR") or environ.get(b"USER") == b"root":
+        return False
+    from pycontain.syscalls import kernel
+
+    return kernel.in_user_namespace()
 
 
 def _manager(options: Any) -> str:

@@ -275,6 +275,48 @@ static int delete(struct container *found, int force)
     return 1;
 }
 
+/* The value of an environment variable, "" when there is none. */
+static const char *environ_of(char **environ, const char *name)
+{
+    size_t length = length_of(name);
+
+    for (; *environ; environ++)
+        if (starts_with(*environ, name) && (*environ)[length] == '=')
+            return *environ + length + 1;
+    return "";
+}
+
+/* Whether this process lives in another user namespace than the host's first. */
+static int in_user_namespace(void)
+{
+    char text[256];
+    const char *at = text;
+    uint64_t number;
+    int n;
+
+    if (read_and_close(open_at(AT_FDCWD_, "/proc/self/uid_map", O_RDONLY_), text, sizeof text) < 0)
+        return 0;
+    for (n = 0; n < 3; n++) {
+        while (*at == ' ')
+            at++;
+        if (!number_at(&at, &number) || number != (n < 2 ? 0 : 4294967295u))
+            return 1;
+    }
+    return 0;
+}
+
+/* Where state is without --root, as _root() of cli/oci_main.py has it; NULL leaves it to Python. */
+static const char *default_root(char **environ)
+{
+    static char path[PATH_BYTES];
+    const char *base = environ_of(environ, "XDG_RUNTIME_DIR");
+    int root = !sys(__NR_geteuid, 0, 0, 0);
+
+    if (root && (!*base || equal(environ_of(environ, "USER"), "root") || !in_user_namespace()))
+        return "/run/pycontain-oci";
+    return *base && join(path, sizeof path, base, "/pycontain-oci", "", "") ? path : 0;
+}
+
 /* Carry out one of the three verbs; 0 leaves it to Python. */
 static int carry_out(long argc, char **argv)
 {
@@ -292,8 +334,8 @@ static int carry_out(long argc, char **argv)
         else if (!value_of(argv, argc, &n, "--log-format") && !value_of(argv, argc, &n, "--log"))
             return 0;
     }
-    if (!root && !sys(__NR_geteuid, 0, 0, 0))
-        root = "/run/pycontain-oci";
+    if (!root)
+        root = default_root(argv + argc + 1);
     if (!root || root[0] != '/' || argc - n < 2)
         return 0;
     verb = argv[n++];

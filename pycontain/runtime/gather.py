@@ -104,7 +104,7 @@ def _common(
 ) -> None:
     inputs.sync = held.far
     inputs.stub = STUB
-    inputs.rootless = posix.geteuid() != 0 or _in_user_namespace()
+    inputs.rootless = posix.geteuid() != 0 or kernel.in_user_namespace()
     inputs.console = options.console
     inputs.keyring = not options.no_new_keyring
     inputs.preserve_fds = options.preserve_fds
@@ -122,15 +122,6 @@ def _common(
     if options.cgroup is not None:
         files = options.cgroup.join_files()
         inputs.cgroup_fds = [held.open("cgroup", file, posix.O_WRONLY) for file in files]
-
-
-def _in_user_namespace() -> bool:
-    """Return whether this process lives in a user namespace other than the host's first."""
-    fd = posix.open("/proc/self/uid_map", _OPEN)
-    try:
-        return posix.read(fd, 256).split()[:3] != [b"0", b"0", b"4294967295"]
-    finally:
-        posix.close(fd)
 
 
 def _release() -> list[int]:

@@ -111,10 +111,11 @@ def launch_init(spec: Spec, options: LaunchOptions) -> Init:
             inputs.hooks or (inputs.user_namespace and not spaces["user"]) or _copies(spec)
         )
         enter = Enter()
-        enter.pid_fd = inputs.namespaces.get("pid", -1)
+        if "pid" in inputs.namespaces:
+            enter.pid(inputs.namespaces["pid"], inputs.rootless)
         if "user" in inputs.namespaces:
             # What the clone makes must belong to the user namespace that is joined.
-            enter.middle = (inputs.namespaces["user"], c.CLONE_NEWUSER)
+            enter.middle += ((inputs.namespaces["user"], c.CLONE_NEWUSER),)
         return _start(program, options, dialogue, flags, not before_stub, enter)
 
 
@@ -130,9 +131,9 @@ def launch_exec(process: Process, container: Container, options: LaunchOptions) 
         program = _written(execplan.join, spec, process, inputs)
         enter = Enter()
         if inputs.join_first == c.CLONE_NEWPID:
-            enter.pid_fd = inputs.join_pidfd
+            enter.pid(inputs.join_pidfd, inputs.rootless)
         elif inputs.join_first:
-            enter.middle = (inputs.join_pidfd, inputs.join_first)
+            enter.middle = ((inputs.join_pidfd, inputs.join_first),)
         return _start(program, options, dialogue, 0, True, enter)
 
 
@@ -158,7 +159,7 @@ def _start(
 ) -> Init:
     cgroup_fd = options.cgroup.fd_for_clone() if options.cgroup is not None else -1
 
-    def spawn(join: tuple[int, int] = (-1, 0)) -> Running:
+    def spawn(join: tuple[tuple[int, int], ...] = ()) -> Running:
         return executor.spawn(
             program, clone_flags=flags, cgroup_fd=cgroup_fd, vfork=vfork,
             timeline=options.timeline, executor=options.executor, join=join,
@@ -187,20 +188,28 @@ class Enter:
     """Namespaces to be in before the clone: only children enter some of them.
 
     pid_fd   a pid namespace (or a process in it), -1 for none: this process joins it for a moment
-    middle   descriptor and CLONE_NEW* bits for setns(2) in a process between this and the child
+    middle   descriptors and CLONE_NEW* bits for setns(2) in a process between this and the child
     """
 
     __slots__ = ("middle", "pid_fd")
 
     def __init__(self) -> None:
         self.pid_fd = -1
-        self.middle = (-1, 0)
+        self.middle: tuple[tuple[int, int], ...] = ()
 
     def __bool__(self) -> bool:
-        return self.pid_fd >= 0 or self.middle[1] != 0
+        return self.pid_fd >= 0 or bool(self.middle)
+
+    def pid(self, fd: int, rootless: bool) -> None:
+        """Join a pid namespace."""
+        if rootless:
+            # Root in a user namespace may lack the right to come back (pid_namespaces(7)).
+            self.middle += ((fd, c.CLONE_NEWPID),)
+        else:
+            self.pid_fd = fd
 
 
-def _spawn_inside(spawn: Callable[[tuple[int, int]], Running], enter: Enter) -> Running:
+def _spawn_inside(spawn: Callable[[tuple[tuple[int, int], ...]], Running], enter: Enter) -> Running:
     """Spawn a child in the namespaces of `enter`.
 
     It has this process's memory and binary until it execs the stub: nobody in there may trace it

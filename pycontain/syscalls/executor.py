@@ -188,21 +188,22 @@ def spawn(
     vfork: bool = True,
     timeline: bool = False,
     executor: str = "auto",
-    join: tuple[int, int] = (-1, 0),
+    join: tuple[tuple[int, int], ...] = (),
 ) -> Running:
     """Start a child in new namespaces (`clone_flags`: CLONE_NEW*) that carries out `program`.
 
     `cgroup_fd` is a v2 cgroup directory to start in, -1 for ours. With `vfork` the call returns
     when the child execs the stub (or the command) or dies; without, at once. `executor` is "auto",
-    "native" or "python". `join` is a pidfd and the CLONE_NEW* bits to enter by setns(2) before the
-    clone: a user namespace, and the pid namespace it gives the right to, cannot be entered by this
-    process and left again, so the python executor's middle process does it whatever `executor` is.
+    "native" or "python". `join` are descriptors and the CLONE_NEW* bits to enter by setns(2) before
+    the clone: a user namespace, and the pid namespace it gives the right to, cannot be entered by
+    this process and left again, so the python executor's middle process does it whatever `executor`
+    is.
     Raises OSError when the clone fails; what an op does wrong is told by
     `wait_exec`.
     """
     image = encode(program, timeline)
     started = time.monotonic_ns()
-    if executor == "python" or join[1] or (executor == "auto" and kernel.native is None):
+    if executor == "python" or join or (executor == "auto" and kernel.native is None):
         from pycontain.syscalls import fallback
 
         return fallback.spawn(program, image, clone_flags, cgroup_fd, vfork, join)

@@ -67,7 +67,7 @@ def spawn(
     clone_flags: int,
     cgroup_fd: int,
     vfork: bool,
-    join: tuple[int, int] = (-1, 0),
+    join: tuple[tuple[int, int], ...] = (),
 ) -> Running:
     """Start a child that carries `image` out; as `executor.spawn`."""
     started = time.monotonic_ns()
@@ -102,7 +102,11 @@ def spawn(
 
 
 def _fork_middle(
-    image: mmap.mmap, flags: int, cgroup_fd: int, far: _socket.socket, join: tuple[int, int]
+    image: mmap.mmap,
+    flags: int,
+    cgroup_fd: int,
+    far: _socket.socket,
+    join: tuple[tuple[int, int], ...],
 ) -> int:
     """Fork the process in between; return its pid. No handler of ours runs in the children."""
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, BLOCKABLE)
@@ -121,10 +125,16 @@ def _fork_middle(
 
 
 def _middle(
-    image: mmap.mmap, flags: int, cgroup_fd: int, far: _socket.socket, join: tuple[int, int]
+    image: mmap.mmap,
+    flags: int,
+    cgroup_fd: int,
+    far: _socket.socket,
+    join: tuple[tuple[int, int], ...],
 ) -> NoReturn:
     pidfd = bytearray(4)
-    pid = libc.raw(NR["setns"], *join) if join[1] else 0
+    pid = 0
+    for fd, kinds in join:
+        pid = pid or libc.raw(NR["setns"], fd, kinds)
     if pid == 0:
         pid = _clone(flags, cgroup_fd, libc.address(pidfd))
     if pid == 0:

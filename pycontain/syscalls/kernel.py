@@ -7,6 +7,7 @@ through ctypes when it is not; nothing is imported for the second unless it is n
 
 from __future__ import annotations
 
+import posix
 import time
 
 from pycontain.syscalls.constants import MS_REMOUNT
@@ -225,3 +226,12 @@ def bpf(command: int, attributes: bytearray) -> int:
 def fchmodat2(dirfd: int, path: Path, mode: int, flags: int) -> None:
     """fchmodat2(2), Linux 6.6."""
     syscall("fchmodat2", dirfd, _c(path), mode, flags, path=path)
+
+
+def in_user_namespace() -> bool:
+    """Return whether this process lives in a user namespace other than the host's first."""
+    fd = posix.open("/proc/self/uid_map", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return posix.read(fd, 256).split()[:3] != [b"0", b"0", b"4294967295"]
+    finally:
+        posix.close(fd)
