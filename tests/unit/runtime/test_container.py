@@ -16,7 +16,7 @@ def test_a_release_without_a_free_descriptor_says_so() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
         with pytest.raises(KernelError, match=r"pidfd_open: .*EMFILE"):
-            container._release("/nowhere/exec.fifo", os.getpid())
+            container._release("/nowhere/exec.fifo", os.getpid(), until_exec=True)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -24,5 +24,5 @@ def test_a_release_without_a_free_descriptor_says_so() -> None:
 def test_a_release_without_its_fifo_leaves_no_descriptor() -> None:
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(KernelError, match="ENOENT"):
-        container._release("/nowhere/exec.fifo", os.getpid())
+        container._release("/nowhere/exec.fifo", os.getpid(), until_exec=True)
     assert len(os.listdir("/proc/self/fd")) == before
