@@ -38,6 +38,7 @@ def test_output_and_input(oci: Oci, one: str) -> None:
     assert done.err == "problem\n"
 
 
+@pytest.mark.lacks(crun="leaves the host's")
 def test_a_null_device_as_input_is_not_the_hosts(oci: Oci, one: str) -> None:
     done = oci.exec(one, "stat", "-L", "-c", "%d", "/proc/self/fd/0")
     assert done.out.strip() != str(os.stat("/dev/null").st_dev)
@@ -56,6 +57,7 @@ def test_it_is_in_the_containers_cgroup(oci: Oci, one: str) -> None:
     assert sorted(inside.split()) == sorted(Path(f"/proc/{pid}/cgroup").read_text().split())
 
 
+@pytest.mark.lacks(crun="--env replaces the environment, PATH too")
 def test_cwd_env_and_user(oci: Oci, one: str) -> None:
     options = ["--cwd", "/tmp", "--env", "A=b", "--user", "1000:1001"]
     done = oci("exec", *options, one, "sh", "-c", "pwd; echo $A; id -u; id -g")
@@ -163,6 +165,14 @@ def test_an_unknown_capability_is_a_warning(oci: Oci, one: str) -> None:
     assert done.out == "ran\n"
 
 
+@pytest.mark.lacks(runc="refuses it", crun="refuses it")
+def test_a_capability_the_caller_lacks_is_a_warning(oci: Oci, one: str) -> None:
+    argv = ["setpriv", "--bounding-set", "-lease", *oci.argv("exec", "--cap", "CAP_LEASE", one)]
+    done = subprocess.run([*argv, "echo", "ran"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr
+    assert "CAP_LEASE" in done.stderr
+
+
 @pytest.mark.parametrize("options", [["-e", "A=1", "-e", "A=2"], ["-e", "PATH=/none", "-e", "A=2"]])
 def test_the_last_of_two_values_counts(oci: Oci, one: str, options: list[str]) -> None:
     lines = oci("exec", *options, one, "/bin/env").out.splitlines()
@@ -171,6 +181,7 @@ def test_the_last_of_two_values_counts(oci: Oci, one: str, options: list[str]) -
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.lacks(crun="drops noNewPrivileges")
 def test_no_new_privileges_and_seccomp_hold_for_exec(oci: Oci, bundle: Bundle) -> None:
     bundle.linux["seccomp"] = {
         "defaultAction": "SCMP_ACT_ALLOW",

@@ -129,10 +129,13 @@ def test_a_real_time_caller_is_told_why_no_cgroup_takes_it(box: Cli) -> None:
     def real_time() -> None:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 
-    done = subprocess.run(
-        box.argv("run", "--rm", "--cpus", "0.5", "busybox", "true"),
-        capture_output=True, preexec_fn=real_time, timeout=SECONDS,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            box.argv("run", "--rm", "--cpus", "0.5", "busybox", "true"),
+            capture_output=True, preexec_fn=real_time, timeout=SECONDS,
+        )  # fmt: skip
+    except subprocess.SubprocessError:
+        pytest.skip("no real-time policy is to be had in this cgroup")
     if done.returncode:
         assert b"chrt --other" in done.stderr
         assert done.stderr.count(b"\n") == 1

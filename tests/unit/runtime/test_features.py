@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pycontain.cli import oci_spec
 from pycontain.errors import UnsupportedError
-from pycontain.runtime import features, tolerate
+from pycontain.runtime import capabilities, features, tolerate
 
 
 def config(**linux: object) -> Any:
@@ -60,8 +61,15 @@ def test_the_features_document_has_the_shape_of_the_specification() -> None:
     assert linux["cgroup"]["v1"] is linux["cgroup"]["v2"] is True
 
 
-def test_unknown_capabilities_are_dropped_with_a_warning() -> None:
+def with_users() -> dict[str, Any]:
+    """A user namespace gives every capability, whoever runs the tests."""
     document = config()
+    document["linux"]["namespaces"].append({"type": "user"})
+    return document
+
+
+def test_unknown_capabilities_are_dropped_with_a_warning() -> None:
+    document = with_users()
     document["process"]["capabilities"] = {"bounding": ["CAP_KILL", "CAP_NEW"], "ambient": []}
     notes = tolerate.adjust(document)
     assert document["process"]["capabilities"]["bounding"] == ["CAP_KILL"]
@@ -69,8 +77,20 @@ def test_unknown_capabilities_are_dropped_with_a_warning() -> None:
     assert "CAP_NEW" in notes[0]
 
 
-def test_ambient_capabilities_that_cannot_be_are_dropped() -> None:
+def test_capabilities_that_we_lack_are_dropped_with_a_warning() -> None:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    line = next(li for li in lines if li.startswith("CapPrm"))
+    held = capabilities.names(int(line.split()[1], 16))
+    lacking = [name for name in capabilities.NAMES if name not in held]
     document = config()
+    document["process"]["capabilities"] = {"bounding": list(capabilities.NAMES), "permitted": held}
+    notes = tolerate.adjust(document)
+    assert document["process"]["capabilities"] == {"bounding": held, "permitted": held}
+    assert [str(lacking) in note for note in notes] == [True] * bool(lacking)
+
+
+def test_ambient_capabilities_that_cannot_be_are_dropped() -> None:
+    document = with_users()
     sets = {"permitted": ["CAP_KILL", "CAP_CHOWN"], "inheritable": ["CAP_KILL"]}
     document["process"]["capabilities"] = {**sets, "ambient": ["CAP_KILL", "CAP_CHOWN"]}
     assert tolerate.adjust(document) == []
