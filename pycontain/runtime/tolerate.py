@@ -151,16 +151,21 @@ def _guard_devices(spec: Spec) -> None:
     rules = linux.get("resources", {}).get("devices", [])
     if rules and _allows_all(rules[-1]):
         return
-    if not rules:
-        if posix.geteuid() != 0 or not _in_first_user_namespace():
-            return
-        rules = [_DENY_ALL]
+    if not rules and (posix.geteuid() != 0 or not _in_first_user_namespace()):
+        return
+    if not rules or not _is_for_all(rules[0]):
+        # A cgroup of v1 begins with all its parent has; a list that only allows means the rest too.
+        rules = [_DENY_ALL, *rules]
     linux.setdefault("resources", {})["devices"] = [*rules, *STANDARD_DEVICES]
 
 
 def _allows_all(rule: DeviceRule) -> bool:
+    return rule.get("allow", False) and _is_for_all(rule)
+
+
+def _is_for_all(rule: DeviceRule) -> bool:
     every = rule.get("major", -1) < 0 and rule.get("minor", -1) < 0
-    return rule.get("allow", False) and rule.get("type", "a") in ("a", "") and every
+    return rule.get("type", "a") in ("a", "") and every
 
 
 def _in_first_user_namespace() -> bool:

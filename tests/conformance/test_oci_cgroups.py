@@ -158,6 +158,20 @@ def test_devices_that_are_not_allowed_do_not_open(oci: Oci, bundle: Bundle) -> N
     assert done.err.lower().count("operation not permitted") >= 1
 
 
+@pytest.mark.parametrize("first", [[], [{"allow": True, "access": "rwm"}]])
+def test_a_list_that_only_allows_denies_the_rest(
+    oci: Oci, bundle: Bundle, first: list[dict[str, Any]]
+) -> None:
+    for which in ("bounding", "effective", "permitted"):
+        bundle.process["capabilities"][which] = ["CAP_MKNOD"]
+    fuse = {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"}
+    bundle.linux["resources"] = {"devices": [*first, fuse]}
+    # Opened for writing alone the kernel's log asks for no capability.
+    bundle.shell("mknod /dev/log c 1 11; (: > /dev/log) 2> /dev/null && echo opened")
+    done = oci.run(bundle, status=None)
+    assert done.out == ("opened\n" if first else "")
+
+
 def test_a_device_that_is_allowed_opens(oci: Oci, bundle: Bundle) -> None:
     if "fuse" not in Path("/proc/misc").read_text():
         pytest.skip("no fuse in this kernel")
