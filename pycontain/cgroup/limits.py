@@ -109,10 +109,8 @@ def io_weight(weight: int) -> int:
 def _cpu(cpu: Cpu, present_quota: str, writes: Writes) -> None:
     if cpu.get("realtimeRuntime") or cpu.get("realtimePeriod"):
         raise UnsupportedError("cpu.realtimeRuntime and realtimePeriod exist on cgroup v1 only")
-    if "idle" in cpu:
-        writes.append(("cpu.idle", str(cpu["idle"])))
-    if cpu.get("shares"):
-        writes.append(("cpu.weight", str(cpu_weight(cpu["shares"]))))
+    shares = cpu.get("shares")
+    idle_or_weight(cpu, ("cpu.weight", str(cpu_weight(shares))) if shares else None, writes)
     quota, period = cpu.get("quota"), cpu.get("period") or 0
     if quota is not None or period:
         value = present_quota if quota is None else str(quota) if quota > 0 else "max"
@@ -120,6 +118,16 @@ def _cpu(cpu: Cpu, present_quota: str, writes: Writes) -> None:
     if "burst" in cpu:
         writes.append(("cpu.max.burst", str(cpu["burst"])))
     cpuset(cpu, writes)
+
+
+def idle_or_weight(cpu: Cpu, weight: tuple[str, str] | None, writes: Writes) -> None:
+    """Add the files of cpu.idle and the weight: the kernel refuses an idle group any weight."""
+    if weight and cpu.get("idle"):
+        writes.append(weight)
+    if "idle" in cpu:
+        writes.append(("cpu.idle", str(cpu["idle"])))
+    if weight and not cpu.get("idle"):
+        writes.append(weight)
 
 
 def cpuset(cpu: Cpu, writes: Writes) -> None:

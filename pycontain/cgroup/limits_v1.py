@@ -6,7 +6,7 @@ up to the dot, is the controller it belongs to.
 
 from __future__ import annotations
 
-from pycontain.cgroup.limits import cpuset, page_size, rdma, throttles
+from pycontain.cgroup.limits import cpuset, idle_or_weight, page_size, rdma, throttles
 from pycontain.errors import InvalidError, UnsupportedError
 
 TYPE_CHECKING = False
@@ -63,10 +63,9 @@ def device_file(rule: DeviceRule) -> tuple[str, str]:
 
 
 def _cpu(cpu: Cpu, writes: Writes) -> None:
-    if "idle" in cpu:
-        writes.append(("cpu.idle", str(cpu["idle"])))
-    if cpu.get("shares"):
-        writes.append(("cpu.shares", str(min(max(cpu["shares"], 2), 262144))))
+    shares = cpu.get("shares")
+    weight = ("cpu.shares", str(min(max(shares, 2), 262144))) if shares else None
+    idle_or_weight(cpu, weight, writes)
     if cpu.get("period"):
         writes.append(("cpu.cfs_period_us", str(cpu["period"])))
     if "quota" in cpu:

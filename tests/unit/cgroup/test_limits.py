@@ -40,6 +40,8 @@ from pycontain.errors import InvalidError, UnsupportedError
         ({"cpu": {"quota": -1}}, [("cpu.max", "max")]),
         ({"cpu": {"period": 5000}}, [("cpu.max", "max 5000")]),
         ({"cpu": {"burst": 0, "idle": 1}}, [("cpu.idle", "1"), ("cpu.max.burst", "0")]),
+        ({"cpu": {"idle": 1, "shares": 1024}}, [("cpu.weight", "100"), ("cpu.idle", "1")]),
+        ({"cpu": {"idle": 0, "shares": 1024}}, [("cpu.idle", "0"), ("cpu.weight", "100")]),
         (
             {"cpu": {"cpus": "0-1", "mems": "0"}},
             [("cpuset.cpus", "0-1"), ("cpuset.mems", "0")],

@@ -40,6 +40,7 @@ from pycontain.errors import InvalidError, UnsupportedError
             ],
         ),
         ({"cpu": {"shares": 1}}, [("cpu.shares", "2")]),
+        ({"cpu": {"shares": 2, "idle": 1}}, [("cpu.shares", "2"), ("cpu.idle", "1")]),
         ({"cpu": {"quota": -1}}, [("cpu.cfs_quota_us", "-1")]),
         (
             {"cpu": {"realtimePeriod": 1000, "realtimeRuntime": 100}},
