@@ -141,6 +141,7 @@ def into_stub(draft: Draft) -> None:
 def become(draft: Draft) -> None:
     """Write the tail that a first process and any other have in common."""
     who = process.Credentials(draft.process)
+    process.check_capabilities(who)
     process.null_stdio(draft)
     process.limits(draft)
     process.identity(draft, who)

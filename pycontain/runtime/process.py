@@ -226,6 +226,20 @@ def _hold_sys_admin(draft: Draft, who: Credentials) -> None:
     _capset(draft, who.effective | bit, who.permitted | bit, who.inheritable)
 
 
+def check_capabilities(who: Credentials) -> None:
+    """Raise for what capset(2) would refuse anybody: `create` has to say so, not `start`."""
+    for which, wanted, limit, name in (
+        ("effective", who.effective, who.permitted, "permitted"),
+        ("inheritable", who.inheritable, who.bounding, "bounding"),
+    ):
+        beyond = capabilities.names(wanted & ~limit)
+        if beyond:
+            raise InvalidError(
+                f"process.capabilities.{which}: {', '.join(beyond)} outside the {name} set",
+                hint="capset: Operation not permitted (EPERM)",
+            )
+
+
 def _set_capabilities(draft: Draft, who: Credentials) -> None:
     program = draft.program
     program.step("set capabilities", "process.capabilities")

@@ -160,6 +160,18 @@ def test_capability_sets(oci: Oci, bundle: Bundle) -> None:
     assert int(found["CapInh"], 16) == 0
 
 
+@pytest.mark.parametrize("which", ["inheritable", "effective"])
+def test_capabilities_that_cannot_be_set_fail_the_create(
+    oci: Oci, bundle: Bundle, which: str
+) -> None:
+    limit = {"inheritable": "bounding", "effective": "permitted"}[which]
+    sets = {"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], which: ["CAP_KILL"]}
+    bundle.process["capabilities"] = {**sets, limit: []}
+    bundle.write()
+    message = oci.fails("create", "--bundle", bundle.path, "one")
+    assert "operation not permitted" in message.lower()
+
+
 def test_ambient_capabilities_survive_the_exec_of_a_user(oci: Oci, bundle: Bundle) -> None:
     caps = ["CAP_NET_BIND_SERVICE"]
     names = ("bounding", "permitted", "effective", "inheritable", "ambient")
