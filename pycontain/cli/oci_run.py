@@ -71,6 +71,8 @@ def exec(context: Context, options: Any, words: list[str]) -> int:
             ignore_paused=options.ignore_paused,
             paused_hint="use --ignore-paused to override",
         )
+        if context.log.debugging:
+            _log_affinity(context, process)
         if options.pid_file:
             _write_pid_or_kill(options.pid_file, init)
         if options.detach:
@@ -96,6 +98,16 @@ def _choose_cgroup(found: Container, launch: LaunchOptions, wanted: list[str]) -
 
         launch.sub_cgroup = ",".join(wanted)
         launch.cgroup = manager.attach(subcgroup.below(found.state.cgroup, wanted))
+
+
+def _log_affinity(context: Context, process: Process) -> None:
+    """Say on which CPUs the process joined the cgroup: it may run on others by now."""
+    cpus = process.get("execCPUAffinity", {}).get("initial")
+    if cpus:
+        from pycontain.runtime import scheduling
+
+        mask = scheduling.bits(cpus, "process.execCPUAffinity.initial")
+        context.log.debug(f"initial CPU affinity: {int.from_bytes(mask, 'little'):#x}")
 
 
 def _write_pid_or_kill(path: str, init: Init) -> None:

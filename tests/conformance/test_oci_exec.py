@@ -312,3 +312,12 @@ def test_a_cgroup_elsewhere_is_refused(oci: Oci, one: str, entry: str, message: 
     if Path("/sys/fs/cgroup/cgroup.controllers").exists() and ":" in entry:
         message = ""
     assert message in oci.fails("exec", "--cgroup", entry, one, "true")
+
+
+@pytest.mark.lacks(runc="execCPUAffinity came with 1.3", crun="not in 1.8")
+def test_the_debug_log_names_the_initial_affinity(oci: Oci, bundle: Bundle) -> None:
+    bundle.process["execCPUAffinity"] = {"initial": "0"}
+    one = oci.running(bundle)
+    done = oci("--debug", "exec", one, "true")
+    assert 'affinity: 0x1"' in done.err
+    assert "affinity" not in oci.exec(one, "true").err
