@@ -227,7 +227,7 @@ def _paths(linux: Linux, spaces: dict[str, str]) -> None:
         if paths and "mount" not in spaces:
             raise RuleError("needs a mount namespace", key)
         for index, path in enumerate(paths):
-            if not path.startswith("/"):
+            if key == "maskedPaths" and not path.startswith("/"):
                 raise RuleError(f"must be an absolute path, not {path!r}", key, index)
 
 

@@ -48,17 +48,23 @@ def adjust(spec: Spec) -> list[str]:
     spaces = spec.get("linux", {}).get("namespaces", [])
     own_user = any(space["type"] == "user" for space in spaces)
     notes = drop_capabilities(spec["process"], own_user=own_user)
-    for index, mount in enumerate(spec.get("mounts", [])):
-        if not mount["destination"].startswith("/"):
-            notes.append(f"mounts[{index}].destination is relative, which is deprecated")
-            mount["destination"] = "/" + mount["destination"]
+    for mount in spec.get("mounts", []):
+        # Deprecated, and to be taken from "/" (runtime-spec config.md "Mounts").
+        mount["destination"] = _from_root(mount["destination"])
     notes += _drop_a(spec)
     linux = spec.get("linux", {})
+    if linux.get("readonlyPaths"):
+        # As runc and crun; of a masked path nobody would see that another was meant.
+        linux["readonlyPaths"] = [_from_root(path) for path in linux["readonlyPaths"]]
     if linux.get("resources"):
         linux["resources"] = without_zeros(linux["resources"])
     _guard_devices(spec)
     _give_modes(spec)
     return notes
+
+
+def _from_root(path: str) -> str:
+    return path if path.startswith("/") else "/" + path
 
 
 def without_zeros(wanted: Resources) -> Resources:

@@ -237,6 +237,23 @@ def test_readonly_paths_refuse_writes(oci: Oci, bundle: Bundle) -> None:
     assert done.err.count("Read-only file system") == 3
 
 
+def test_a_relative_readonly_path_counts_from_the_root(oci: Oci, bundle: Bundle) -> None:
+    (bundle.rootfs / "ro.d").mkdir()
+    bundle.linux["readonlyPaths"] = ["ro.d", "not/there"]
+    bundle.process["cwd"] = "/tmp"
+    bundle.shell("touch /ro.d/new")
+    done = oci.run(bundle, status=1)
+    assert "Read-only file system" in done.err
+
+
+@pytest.mark.lacks(runc="warns", crun="")
+def test_a_relative_destination_is_no_reason_to_warn(oci: Oci, bundle: Bundle) -> None:
+    bundle.mount("mnt", "tmpfs", "tmpfs")
+    bundle.shell("grep -c ' /mnt tmpfs ' /proc/mounts")
+    done = oci.run(bundle)
+    assert (done.out, done.err) == ("1\n", "")
+
+
 def options_of(oci: Oci, bundle: Bundle, destination: str) -> set[str]:
     """The mount's options and super block options as the container sees them."""
     bundle.command("cat", "/proc/self/mountinfo")

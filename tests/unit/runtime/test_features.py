@@ -100,7 +100,7 @@ def test_ambient_capabilities_that_cannot_be_are_dropped() -> None:
 def test_a_relative_destination_counts_from_the_root() -> None:
     document = config()
     document["mounts"].append({"destination": "a/b", "type": "tmpfs", "source": "tmpfs"})
-    assert "relative" in tolerate.adjust(document)[0]
+    assert tolerate.adjust(document) == []
     assert document["mounts"][-1]["destination"] == "/a/b"
 
 

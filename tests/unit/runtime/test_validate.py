@@ -137,7 +137,6 @@ REFUSED: list[tuple[str, object, str]] = [
     ("linux.sysctl", {"net.ipv4.ip_forward": 1}, "linux.sysctl.net.ipv4.ip_forward: must be a"),
     ("linux.sysctl", {"net/../vm/swappiness": "1"}, "linux.sysctl"),
     ("linux.maskedPaths", ["proc/kcore"], "linux.maskedPaths[0]: must be an absolute path"),
-    ("linux.readonlyPaths", ["a"], "linux.readonlyPaths[0]"),
     ("linux.seccomp", {}, "linux.seccomp.defaultAction: is missing"),
     ("linux.seccomp", {"defaultAction": "SCMP_ACT_X"}, "seccomp.defaultAction: unknown value"),
     ("linux.seccomp", {"defaultAction": "SCMP_ACT_NOTIFY"}, "cannot be the default"),
