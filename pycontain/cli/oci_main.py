@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pycontain.runtime.container import Container
     from pycontain.runtime.hooks import HookError
     from pycontain.runtime.launch import LaunchOptions
+    from pycontain.runtime.notify import Relay
 
 FAILED = 1
 EXEC_FAILED = 255
@@ -160,6 +161,10 @@ def _create(context: Context, options: Any, words: list[str]) -> int:
     with_bundle = load_bundle(context, options)
     launch = _launch_options(context, options, with_bundle.spec["process"], detached=True)
     place(context, launch, words[0])
+    if posix.environ.get(b"NOTIFY_SOCKET"):
+        from pycontain.runtime import notify
+
+        launch.notify = notify.prepare
     made = container.create(
         context.root, words[0], with_bundle.path, with_bundle.spec, launch,
         manager_kind=context.manager, raw=with_bundle.raw,
@@ -186,8 +191,31 @@ def load_bundle(context: Context, options: Any) -> Bundle:
 
 def _start(context: Context, options: Any, words: list[str]) -> int:
     found = container.load(context.root, words[0])
+    host = posix.environ.get(b"NOTIFY_SOCKET")
+    if host and states.is_directory(found.home + "/notify"):
+        return _start_notifying(context, found, host)
     settle_poststart(context, found, found.start(), strict=False)
     return 0
+
+
+def _start_notifying(context: Context, found: Container, host: bytes) -> int:
+    """Start the container and stay until its program is ready, or has ended."""
+    from pycontain.runtime import notify
+
+    states.allow("start", found.id, found.status())
+    relay = notify.Relay(host)
+    relay.bind(found.home)
+    settle_poststart(context, found, found.start(), strict=False)
+    relay_ready(context, relay, found.pid, found.pid)
+    return 0
+
+
+def relay_ready(context: Context, relay: Relay, pid: int, main_pid: int) -> None:
+    """Let a service manager that does not listen change nothing of the container."""
+    try:
+        relay.run(pid, main_pid)
+    except OSError as error:
+        context.log.warning(f"notify socket: {error.strerror}")
 
 
 def settle_poststart(

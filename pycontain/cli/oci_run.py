@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pycontain.oci.runtime import Process
     from pycontain.runtime.container import Container
     from pycontain.runtime.launch import Init, LaunchOptions
+    from pycontain.runtime.notify import Relay
 
 
 def run(context: Context, options: Any, words: list[str]) -> int:
@@ -27,6 +28,7 @@ def run(context: Context, options: Any, words: list[str]) -> int:
     process = loaded.spec["process"]
     launch = oci.launch_options(context, options, process, detached=options.detach)
     oci.place(context, launch, words[0])
+    relay = _relay(launch)
     with Foreground() as attention:
         near = _own_terminal(process, launch, options.detach)
         made, init = container.run(
@@ -41,11 +43,30 @@ def run(context: Context, options: Any, words: list[str]) -> int:
             made.delete(force=True)
             raise
         if options.detach:
+            if relay:
+                oci.relay_ready(context, relay, made.pid, made.pid)
             return 0
+        if relay:
+            import _thread
+
+            # The manager's main process is this one: it ends with the program's status.
+            _thread.start_new_thread(oci.relay_ready, (context, relay, made.pid, posix.getpid()))
         try:
             return attention.attend(init.pidfd, _console(near, launch))
         finally:
             _clean_up(context, made, keep=options.keep)
+
+
+def _relay(launch: LaunchOptions) -> Relay | None:
+    """Return the notify socket of the container, None when no service manager listens."""
+    host = posix.environ.get(b"NOTIFY_SOCKET")
+    if not host:
+        return None
+    from pycontain.runtime import notify
+
+    relay = notify.Relay(host)
+    launch.notify = relay.prepare
+    return relay
 
 
 def _clean_up(context: Context, made: Container, *, keep: bool) -> None:

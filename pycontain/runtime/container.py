@@ -448,6 +448,11 @@ def remove_home(home: str) -> None:
     except FileNotFoundError:
         return
     for name in names:
+        if name == "notify":
+            from pycontain import trees
+
+            trees.remove(f"{home}/{name}")
+            continue
         remove_file(f"{home}/{name}")
     try:
         posix.rmdir(home)

@@ -47,6 +47,8 @@ def make(
     try:
         container = containers.Container(run_root, _new_state(id, bundle, spec))
         _remember_config(home, spec, raw)
+        if options.notify:
+            options.notify(home, spec)
         cgroup = options.cgroup or _open_cgroup(id, spec, options, manager_kind)
         undo.append(cgroup.remove)
         undo.append(cgroup.kill)
@@ -68,7 +70,7 @@ def make(
         # By now the program's environment is complete.
         container.state.hooks = _later_hooks(spec)
         states.save(home, container.state)
-        if park and manager_kind == "cgroupfs" and cgroup.owned:
+        if park and manager_kind == "cgroupfs" and cgroup.owned and not options.notify:
             _note_plain(container)
     except BaseException:
         _undo(undo)

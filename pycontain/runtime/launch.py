@@ -47,6 +47,7 @@ class LaunchOptions:
     rootfs_mounts  OCI-shaped mounts the child makes at root.path first
     hooks          called as hooks(stage, pid) for prestart, createRuntime and createContainer
     network        called as network(pid) when the network namespace is there
+    notify         called as notify(home, spec) when the container's directory is there
     timeline       keep the times of every op; see `Init.running`
     executor       auto, native or python
     sub_cgroup     of an exec: cgroup below the container's
@@ -54,7 +55,7 @@ class LaunchOptions:
 
     __slots__ = (
         "bundle", "cgroup", "cgroup_path", "console", "executor", "hooks", "id", "network",
-        "no_new_keyring", "no_pivot", "park", "preserve_fds", "rootfs_mounts", "stdio",
+        "no_new_keyring", "no_pivot", "notify", "park", "preserve_fds", "rootfs_mounts", "stdio",
         "sub_cgroup", "timeline",
     )  # fmt: skip
 
@@ -70,6 +71,7 @@ class LaunchOptions:
         self.rootfs_mounts: list[dict[str, Any]] = []
         self.hooks: Callable[[str, int], None] | None = None
         self.network: Callable[[int], None] | None = None
+        self.notify: Callable[[str, Spec], None] | None = None
         self.timeline = False
         self.executor = "auto"
         self.no_pivot = False
