@@ -62,7 +62,6 @@ EXEC = (
     Option("tty", "t", "flag", "", "give the command a terminal"),
     Option("user", "u", "user", "USER[:GROUP]", "user by name or id", default="the container's"),
     Option("workdir", "w", "text", "DIR", "working directory", default="the container's"),
-    Option("detach-keys", "", "text", "KEYS", "accepted; detaching by keys is off"),
 )
 
 LOGS = (

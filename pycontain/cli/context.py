@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pycontain.cli.options import Parsed
 
 FILE_LIMIT = 1 << 20
-_DROPPED = ("publish", "publish_all", "ip", "expose", "pull", "quiet", "detach_keys")
+_DROPPED = ("publish", "publish_all", "ip", "expose", "pull", "quiet", "no_healthcheck")
 """Options that are checked or accepted and mean nothing to a container."""
 
 

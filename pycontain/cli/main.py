@@ -104,6 +104,10 @@ def run(argv: Sequence[str]) -> int:
         click.echo(error.format_message())
         return 0
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption) and error.ctx:
+            from pycontain.cli import refused
+
+            refused.check(error.ctx.command.name or "", error.option_name)
         path = (
             error.ctx.command_path
             if isinstance(error, click.UsageError) and error.ctx

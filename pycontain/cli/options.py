@@ -59,6 +59,8 @@ CONVERTERS: dict[str, Callable[[str, str], object]] = {
     "error-format": values.choice("text", "json"),
     "manager": values.choice("cgroupfs", "systemd", "disabled"),
     "platform": values.platform,
+    "pull": values.pull_policy,
+    "ports": values.port_range,
 }
 """What turns an option's text into its value, by kind."""
 

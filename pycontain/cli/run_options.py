@@ -197,7 +197,7 @@ ISOLATION = (
     ),
     Option("publish", "p", "text", "[IP:]PORT:PORT", "not yet: needs a bridge network", many=True),
     Option("publish-all", "P", "flag", "", "not yet: needs a bridge network"),
-    Option("expose", "", "text", "PORT", "documents a port; changes nothing", many=True),
+    Option("expose", "", "ports", "PORT", "documents a port; changes nothing", many=True),
     Option("ip", "", "text", "IP", "not yet: needs a bridge network"),
 )
 
@@ -217,9 +217,9 @@ TERMINAL = (
     Option(
         "stop-timeout",
         "",
-        "natural",
+        "int",
         "SECONDS",
-        "how long stop waits before it kills",
+        "how long stop waits before it kills; -1 for ever",
         default="10",
     ),
     Option(
@@ -233,13 +233,12 @@ TERMINAL = (
     Option("cidfile", "", "text", "FILE", "write the container's id to FILE"),
     Option("log-driver", "", "driver", "DRIVER", "json-file or none", default="json-file"),
     Option("log-opt", "", "log-option", "KEY=VALUE", "max-size or max-file of the log", many=True),
-    Option(
-        "pull", "", "text", "POLICY", "accepted; images are loaded, never pulled", default="never"
-    ),
+    Option("pull", "", "pull", "POLICY", "missing or never; images are loaded", default="never"),
     Option(
         "platform", "", "platform", "OS/ARCH", "platform of the image", default="this machine's"
     ),
     Option("quiet", "q", "flag", "", "accepted; there is no pull output"),
+    Option("no-healthcheck", "", "flag", "", "accepted; there are no health checks"),
 )
 
 INSIGHT = (
@@ -283,5 +282,4 @@ CREATE = (*LIMITS, *IDENTITY, *FILES, *ISOLATION, *TERMINAL, *INSIGHT)
 RUN = (
     *CREATE,
     Option("detach", "d", "flag", "", "run in the background and print the id"),
-    Option("detach-keys", "", "text", "KEYS", "accepted; detaching by keys is off"),
 )

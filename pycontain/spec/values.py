@@ -7,7 +7,7 @@ Nothing here touches the file system; units stand in the names of what is return
 
 from __future__ import annotations
 
-from pycontain.errors import UsageError, quote
+from pycontain.errors import UnsupportedError, UsageError, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ UNLIMITED = 2**64 - 1
 """RLIM_INFINITY, see getrlimit(2)."""
 WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+PROTOCOLS = ("tcp", "udp", "sctp")
 ULIMITS = frozenset(
     [
         "core",
@@ -393,6 +394,27 @@ def restart_policy(text: str, what: str) -> tuple[str, int]:
     if colon and (policy != "on-failure" or not digits(count)):
         raise bad(what, text, "on-failure:N")
     return policy, int(count or 0)
+
+
+def pull_policy(text: str, what: str) -> str:
+    """Return `missing` or `never`: what is there is taken, and what is not there is an error."""
+    if text == "always":
+        raise UnsupportedError(f"{what} always: images are loaded, never pulled",
+                               hint="load it: pycontain load -i FILE")  # fmt: skip
+    if text not in ("missing", "never"):
+        raise bad(what, text, "missing or never")
+    return text
+
+
+def port_range(text: str, what: str) -> str:
+    """Return `text` when it is `PORT[-PORT][/PROTOCOL]`."""
+    ports, slash, protocol = text.partition("/")
+    first, dash, last = ports.partition("-")
+    numbers = [first, last] if dash else [first]
+    good = all(digits(number) and 0 < int(number) < 1 << 16 for number in numbers)
+    if not good or int(numbers[-1]) < int(first) or (slash and protocol not in PROTOCOLS):
+        raise bad(what, text, "PORT[-PORT][/tcp|/udp|/sctp]")
+    return text
 
 
 def log_option(text: str, what: str) -> tuple[str, str]:

@@ -52,6 +52,8 @@ SAMPLES = {
     "error-format": ["json"],
     "manager": ["disabled"],
     "platform": ["linux/amd64", "x86_64"],
+    "pull": ["missing", "never"],
+    "ports": ["80", "8000-8010/udp"],
     "text": ["x", "-", "a b", "=", "--", "é"],
 }
 
