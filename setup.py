@@ -21,6 +21,8 @@ from setuptools.command.build_ext import build_ext
 HERE = Path(__file__).resolve().parent
 NATIVE = Path("pycontain/native")
 WITH_LIBC = ("bench_launch",)
+EXTENSIONS = {"core": ("loop", "raw"), "dump": ("dump",)}
+"""The extension modules and the headers of each."""
 COMMANDS = {"launcher": "pycontain", "oci_verbs": "pycontain-oci"}
 """What the programs are called that take the place of the scripts in bin/."""
 PROGRAM_FLAGS = [
@@ -37,7 +39,7 @@ class BuildNative(build_ext):
         super().run()
         target = (HERE if self.inplace else Path(self.build_lib)) / NATIVE / "bin"
         for source in sorted((HERE / NATIVE).glob("*.c")):
-            if source.stem not in ("core", *COMMANDS):
+            if source.stem not in (*EXTENSIONS, *COMMANDS):
                 self._build_program(source, target / source.stem.replace("_", "-"))
 
     def build_extension(self, ext: Extension) -> None:
@@ -69,6 +71,11 @@ def compile_program(compiler: str, source: Path, target: Path, *defines: str) ->
         return str(error)
     lines = [line for line in done.stderr.splitlines() if "error" in line]
     return (lines or ["the compiler failed"])[0] if done.returncode else ""
+
+
+def far_away() -> list[str]:
+    """Return the flags that put a launcher where an interpreter has no memory (restore.h)."""
+    return ["-fPIC", "-Wl,-Ttext-segment=0x600000000000"] if platform.machine() == "x86_64" else []
 
 
 def prebuilt_stub(machine: str) -> bytes:
@@ -123,7 +130,7 @@ class BuildScripts(build_scripts):
             source = where.replace("\\", "\\\\").replace('"', '\\"')
             reason = compile_program(
                 os.environ.get("CC", "cc"), HERE / NATIVE / f"{stem}.c", program,
-                f'-DSOURCE="{source}"',
+                f'-DSOURCE="{source}"', *far_away(),
             )  # fmt: skip
             if not reason:
                 program.chmod(0o755)
@@ -143,14 +150,15 @@ def warn(message: str) -> None:
 setup(
     ext_modules=[
         Extension(
-            "pycontain.native._core",
-            [str(NATIVE / "core.c")],
-            depends=[str(NATIVE / "loop.h"), str(NATIVE / "raw.h")],
+            f"pycontain.native._{name}",
+            [str(NATIVE / f"{name}.c")],
+            depends=[str(NATIVE / f"{header}.h") for header in headers],
             extra_compile_args=["-O2", "-g0", "-fvisibility=hidden"],
             extra_link_args=["-s"],
             py_limited_api=True,
             optional=True,
         )
+        for name, headers in EXTENSIONS.items()
     ],
     cmdclass={"build_ext": BuildNative, "build_scripts": BuildScripts, "prebuilt": WritePrebuilt},
     scripts=["bin/pycontain", "bin/pycontain-oci"],

@@ -12,11 +12,12 @@ import gc
 import posix
 import sys
 
-from pycontain import pack
+from pycontain.dump import renew
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import NoReturn
 
     from pycontain.cli.options import Parsed
     from pycontain.errors import PycontainError
@@ -24,23 +25,18 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 FAILED = 125
-VALUED = ("--root", "--state", "--error-format", "--cgroup-manager", "--runtime")
-"""Words before the verb that another word belongs to."""
-PACKED = frozenset(["run", "create", "start", "exec", "stop", "kill", "rm", "ps", "wait", "logs"])
-"""Verbs whose modules are packed."""
 
 
-def main() -> None:
-    """Run the command line of this process and end the process: the shell's way in."""
+def main(dump: str = "", program: str = "") -> NoReturn:
+    """Run the command line of this process and end the process: the shell's way in.
+
+    `dump` is where the startup dump of `program`, the launcher, belongs; "" for none.
+    """
     # A command lives for milliseconds: collecting cycles meanwhile costs more than it frees.
     gc.disable()
     _open_standard_streams()
-    status = start(sys.argv[1:])
-    try:
-        pack.complete_boot("cli", __name__)
-    except (ImportError, MemoryError):
-        # No room to write a cache: the next start is slower, and nothing else.
-        pass
+    status = run_and_flush(sys.argv[1:])
+    renew(dump, program)
     # Nothing is left to finalise, and the interpreter's own end costs half a millisecond.
     posix._exit(status)
 
@@ -58,26 +54,8 @@ def _open_standard_streams() -> None:
             setattr(sys, name, open(fd, "r" if fd == 0 else "w", closefd=False))  # noqa: SIM115
 
 
-def start(argv: Sequence[str]) -> int:
-    """Carry out one command line with the modules its verb needs packed in one file."""
-    key = _pack_key(argv)
-    if not key:
-        return _run_and_flush(argv)
-    if pack.load(key):
-        status = _run_and_flush(argv)
-        pack.widen(key)
-        return status
-    if not pack.writable():
-        return _run_and_flush(argv)
-    recorder = pack.record()
-    status = _run_and_flush(argv)
-    # Through click it went a rarer way, whose modules the pack would bring in for nothing.
-    if status == 0 and "click" not in sys.modules:
-        pack.save(key, recorder)
-    return status
-
-
-def _run_and_flush(argv: Sequence[str]) -> int:
+def run_and_flush(argv: Sequence[str]) -> int:
+    """Carry out one command line and write what it printed; return the exit status."""
     status = run(argv)
     from pycontain.cli import output
 
@@ -89,13 +67,6 @@ def _run_and_flush(argv: Sequence[str]) -> int:
     except OSError:
         status = status or FAILED
     return status
-
-
-def _pack_key(argv: Sequence[str]) -> str:
-    """Return the name of the pack for a command line: its verb, "" for one without a pack."""
-    if b"PYCONTAIN_DEBUG" in posix.environ:
-        return ""
-    return pack.verb(argv, VALUED, PACKED)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -156,7 +127,7 @@ def _click(argv: Sequence[str]) -> int:
 
 def enable_site_packages() -> None:
     """Make installed packages importable: the command starts as `python -S`, without them."""
-    if sys.flags.no_site:
+    if sys.flags.no_site and "site" not in sys.modules:
         import site
 
         site.main()

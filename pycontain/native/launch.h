@@ -1,4 +1,4 @@
-/* Start one of our commands in Python: what the scripts in bin/ do, without a shell and a libc.
+/* Start one of our commands: what the scripts in bin/ do, without a shell and a libc.
  *
  * The program lies in BIN beside a python3. SOURCE, which the build of an editable installation
  * defines, is the directory the package is imported from; without it the package is in
@@ -14,8 +14,14 @@
 
 enum { PATH_BYTES = 4096, OUR_FAILURE = 125 };
 enum { AT_FDCWD_ = -100, O_RDONLY_ = 0, O_CLOEXEC_ = 02000000, X_OK_ = 1, F_OK_ = 0 };
+#if defined(__aarch64__)
+enum { O_NOFOLLOW_ = 0100000 };
+#else
+enum { O_NOFOLLOW_ = 0400000 };
+#endif
 
 struct place {
+    char program[PATH_BYTES];
     char python[PATH_BYTES];
     char source[PATH_BYTES];
 };
@@ -132,14 +138,17 @@ static int find_installed(const char *bin, struct place *place)
 static void find_place(struct place *place)
 {
     char self[PATH_BYTES];
-    long size = sys6(__NR_readlinkat, AT_FDCWD_, (long)"/proc/self/exe", (long)self,
-                     sizeof self - 1, 0, 0);
+    long size = sys6(__NR_readlinkat, AT_FDCWD_, (long)"/proc/self/exe",
+                     (long)place->program, PATH_BYTES - 1, 0, 0);
     char *slash;
     if (size <= 0)
         fail("read link /proc/self/exe: is /proc mounted?", "");
-    for (slash = self + size; slash > self && *slash != '/'; slash--)
+    place->program[size] = 0;
+    for (slash = place->program + size; slash > place->program && *slash != '/'; slash--)
         ;
     *slash = 0;
+    join(self, sizeof self, place->program, "", "", "");
+    *slash = '/';
     if (SOURCE[0]) {
         join(place->source, PATH_BYTES, SOURCE, "", "", "");
         if (!join(place->python, PATH_BYTES, self, "/python3", "", ""))
@@ -164,34 +173,22 @@ static void hold_interrupt(void)
     sys6(__NR_rt_sigprocmask, 0 /* SIG_BLOCK */, (long)&interrupt, 0, sizeof interrupt, 0, 0);
 }
 
-/* What Python is to do: take the modules of the command out of KEY.boot (see pycontain/pack.py), or else
- * import them, and call FUNCTION of the module ENTRY. A boot file that others may write, or that is
- * broken in any way, is as good as none. 524288 is O_CLOEXEC, 18 the write bits of group and others. */
-#define BOOT(KEY, ENTRY, FUNCTION)                                                                \
-    "import _signal, marshal, posix, sys\n"                                                       \
+/* What Python is to do: import the module ENTRY and call its FUNCTION with the path of the dump and
+ * of this program. */
+#define ENTER(ENTRY, FUNCTION)                                                                    \
+    "import _signal, sys\n"                                                                       \
     "if _signal.getsignal(2) is _signal.default_int_handler: _signal.signal(2, 0)\n"              \
     "_signal.pthread_sigmask(1, (2,))\n"                                                          \
-    "s = sys.argv.pop(1)\n"                                                                       \
-    "sys.path.insert(0, s)\n"                                                                     \
-    "try:\n"                                                                                      \
-    " if posix.environ.get(b'PYCONTAIN_PACK') == b'0': raise OSError\n"                           \
-    " f = posix.open(f'{s}/pycontain/__pycache__/" KEY ".{sys.implementation.cache_tag}.boot', 524288)\n" \
-    " d = b'' if posix.fstat(f).st_mode & 18 else posix.read(f, 1 << 20)\n"                       \
-    " posix.close(f)\n"                                                                           \
-    " c, r = marshal.loads(d)\n"                                                                  \
-    " m = type(sys)('pycontain.pack')\n"                                                          \
-    " m.__file__ = r[0][1]\n"                                                                     \
-    " exec(c, m.__dict__)\n"                                                                      \
-    " m.boot(m, r)\n"                                                                             \
-    "except Exception: pass\n"                                                                    \
+    "sys.path.insert(0, sys.argv.pop(1))\n"                                                       \
     "from " ENTRY " import " FUNCTION " as go\n"                                                  \
-    "go()"
+    "go(sys.argv.pop(1), sys.argv.pop(1))"
 
-/* Go on in Python: `code` finds the place of the package as its first argument. */
+/* Go on in Python: `code` finds where package, dump and this program are as its first arguments. */
 __attribute__((noreturn)) static void start_python(const struct place *place, const char *code,
-                                                   long argc, char **argv, char **env)
+                                                   const char *dump, long argc, char **argv,
+                                                   char **env)
 {
-    const char *args[argc + 6];
+    const char *args[argc + 8];
     long n = 0;
     args[n++] = place->python;
     args[n++] = "-I";
@@ -199,6 +196,8 @@ __attribute__((noreturn)) static void start_python(const struct place *place, co
     args[n++] = "-c";
     args[n++] = code;
     args[n++] = place->source;
+    args[n++] = dump;
+    args[n++] = place->program;
     for (long word = 1; word < argc; word++)
         args[n++] = argv[word];
     args[n] = 0;

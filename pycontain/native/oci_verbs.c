@@ -9,17 +9,18 @@
  * Whatever is not plain, not understood or not as expected is left to Python, by execve, before
  * anything was changed or at a point from where Python's own verb goes on. No message is written here. */
 #include "launch.h"
+#include "restore.h"
 
 enum { ID_LENGTH = 1024, WAIT_MS = 10000, PLAIN_BYTES = 8192, LAST_SIGNAL = 64 };
 enum { KILL = 9, TERM = 15, ENOENT_ = 2, ESRCH_ = 3, EBUSY_ = 16, POLLIN_ = 1 };
 enum { O_PATH_ = 010000000, O_NONBLOCK_ = 04000, AT_REMOVEDIR_ = 0x200, AT_SYMLINK_NOFOLLOW_ = 0x100 };
 #if defined(__aarch64__)
-enum { O_DIRECTORY_ = 040000, O_NOFOLLOW_ = 0100000 };
+enum { O_DIRECTORY_ = 040000 };
 #else
-enum { O_DIRECTORY_ = 0200000, O_NOFOLLOW_ = 0400000 };
+enum { O_DIRECTORY_ = 0200000 };
 #endif
 
-static const char CODE[] = BOOT("oci", "pycontain.cli.oci", "entry");
+static const char CODE[] = ENTER("pycontain.cli.oci", "entry");
 
 struct container {
     int home;       /* its directory */
@@ -361,11 +362,9 @@ ENTRY_POINT
 
 __attribute__((noreturn)) void start(long *stack)
 {
-    struct place place;
     char **argv = (char **)(stack + 1);
 
     if (carry_out(stack[0], argv))
         sys(__NR_exit_group, 0, 0, 0);
-    find_place(&place);
-    start_python(&place, CODE, stack[0], argv, argv + stack[0] + 1);
+    start_interpreter("pycontain-oci", CODE, stack[0], argv);
 }

@@ -224,13 +224,6 @@ def _run_inside(hook: Hook, stdin: int, output: int, place: Place) -> str:
 
 
 def _join(pid: int, directory: str) -> None:
-    import sys
-
-    from pycontain import stubs
-
-    # The path to our own source ends at the container's root.
-    for name in (__name__, KernelError.__module__, kernel.__name__):
-        stubs.fill(sys.modules[name])
     # What our caller left open, a descriptor of the host's perhaps, is not the hook's.
     kernel.close_range(3, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
     # Python is the host's binary: nothing in the container may open it through /proc meanwhile.

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from pycontain.cli import oci as begin
 from pycontain.cli import oci_help, oci_update
 from pycontain.cli import oci_main as oci
 from pycontain.cli import oci_options as table
@@ -220,30 +219,6 @@ def test_spec_writes_a_config_once(tmp_path: Path) -> None:
     assert done.returncode == 0, done
     assert json.loads((tmp_path / "config.json").read_text())["process"]["args"] == ["sh"]
     assert call("spec", "--bundle", str(tmp_path)).returncode == 1
-
-
-@pytest.mark.parametrize(
-    ("argv", "key"),
-    [
-        (["start", "one"], "oci-start"),
-        (["--root", "/r", "--log=/l", "--debug", "exec", "one", "ls"], "oci-exec"),
-        (["--root", "start", "state", "one"], "oci-state"),
-        (["features"], ""),
-        (["--help"], ""),
-        ([], ""),
-    ],
-)
-def test_a_verb_has_a_pack_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, argv: list[str], key: str
-) -> None:
-    import posix
-
-    monkeypatch.setattr(posix, "environ", {})
-    assert begin.pack_key(argv) == key
-    monkeypatch.setattr(posix, "environ", {b"PYCONTAIN_PACK": b"1"})
-    assert begin.pack_key(argv) == key
-    monkeypatch.setattr(posix, "environ", {b"PYCONTAIN_PACK": b"0"})
-    assert begin.pack_key(argv) == ""
 
 
 HOT = {

@@ -1,0 +1,209 @@
+"""Start commands from the memory of an interpreter that has imported them already.
+
+An interpreter and its imports take ten milliseconds, most commands one or two. So a command that
+was started the ordinary way leaves a file behind, the startup dump: a second interpreter imports
+what commands need, and native/dump.c writes its memory out. The launcher maps that file
+(native/restore.h) and goes on where it stopped, in `build`.
+
+A dump is only a cache. It is good for one user, one boot and the very sources it was made of; for
+whatever does not fit an interpreter is started as before. PYCONTAIN_DUMP=0 turns dumps off, and
+with PYCONTAIN_DUMP=1 a command fails that cannot start from one. See docs/decisions/0005.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import posix
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+HOME = __file__.rpartition("/")[0]
+PACKAGES = ("cgroup", "cli", "engine", "image", "oci", "rootfs", "runtime", "spec", "syscalls")
+WITH_THEM = frozenset(("__future__", "_json"))
+"""Modules of the standard library that they may bring along, besides what is built in."""
+BUILD = """import sys
+sys.path.insert(0, sys.argv[1])
+from pycontain import dump
+dump.build(sys.argv[2])"""
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+BOOT_BYTES = 36
+
+
+def renew(path: str, program: str) -> None:
+    """Write the dump at `path` if `program` cannot start from what is there. Never fails.
+
+    `path` is "" where no dump is wanted. One that cannot be made is not tried again during this
+    boot: the boot's id takes its place.
+    """
+    if not path:
+        return
+    import contextlib
+
+    with contextlib.suppress(OSError):
+        _renew(path, program)
+
+
+def _renew(path: str, program: str) -> None:
+    from pycontain.syscalls import kernel
+    from pycontain.syscalls.constants import LOCK_EX, LOCK_NB
+
+    boot = _boot_id()
+    if _begins_with(path, boot) or _starts(program):
+        return
+    directory = _private_directory(path.rpartition("/")[0])
+    draft = f"{path}.new"
+    try:
+        kernel.flock(directory, LOCK_EX | LOCK_NB)
+        if _build(draft):
+            posix.rename(draft, path)
+        if not _starts(program):
+            _write(draft, boot)
+            posix.rename(draft, path)
+    finally:
+        posix.close(directory)
+
+
+def _boot_id() -> bytes:
+    with open(BOOT_ID, "rb") as file:
+        return file.read(BOOT_BYTES)
+
+
+def _begins_with(path: str, boot: bytes) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(BOOT_BYTES) == boot
+    except FileNotFoundError:
+        return False
+
+
+def _starts(program: str) -> bool:
+    return not _wait_for([program, "--version"], PYCONTAIN_DUMP="1")
+
+
+def _build(path: str) -> bool:
+    source = HOME.rpartition("/")[0]
+    return not _wait_for([sys.executable, "-I", "-S", "-c", BUILD, source, path])
+
+
+def _wait_for(argv: Sequence[str], **variables: str) -> int:
+    """Run a program with hardly any environment; return its exit status."""
+    import os
+    import subprocess
+
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime is not None:
+        variables["XDG_RUNTIME_DIR"] = runtime
+    return subprocess.run(argv, input=b"", capture_output=True, env=variables).returncode
+
+
+def _private_directory(path: str) -> int:
+    """Open a directory that is this user's alone, and made if it is missing."""
+    import os
+    import stat
+
+    os.makedirs(path, 0o700, exist_ok=True)
+    fd = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
+    status = posix.fstat(fd)
+    if status.st_uid != posix.geteuid() or stat.S_IMODE(status.st_mode) != 0o700:
+        posix.close(fd)
+        raise PermissionError(path)
+    return fd
+
+
+def _write(path: str, text: bytes) -> None:
+    fd = _create(path)
+    posix.write(fd, text)
+    posix.close(fd)
+
+
+def _create(path: str) -> int:
+    try:
+        posix.unlink(path)
+    except FileNotFoundError:
+        pass
+    return posix.open(path, posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600)
+
+
+def build(path: str) -> None:
+    """Write a dump of this interpreter, which was started for it; restored processes go on here."""
+    import gc
+
+    from pycontain.native import _dump
+
+    gc.disable()
+    # As the launcher's own first line leaves it.
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    _import_ours()
+    sources = _sources()
+    text = b"".join(_encoded(name) for name in sources)
+    fd = _create(path)
+    gc.collect()
+    restored = _dump.dump(fd, _boot_id(), text, len(sources))
+    if restored is not None:
+        _resume(*restored)
+
+
+class _NoOthers:
+    """Finds nothing, and lets nobody find what would make the dump large: the standard library."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        top = name.partition(".")[0]
+        if top != "pycontain" and top not in WITH_THEM and top not in sys.builtin_module_names:
+            raise ImportError(name)
+
+
+def _import_ours() -> None:
+    """Import every module of PACKAGES that comes alone, and with it all that the hot verbs need."""
+    sys.meta_path.insert(0, _NoOthers)
+    for package in PACKAGES:
+        for name in sorted(posix.listdir(f"{HOME}/{package}")):
+            if name.endswith(".py") and name != "__init__.py":
+                try:
+                    __import__(f"pycontain.{package}.{name[:-3]}")
+                except ImportError:
+                    continue
+    sys.meta_path.remove(_NoOthers)
+
+
+def _sources() -> list[str]:
+    """Return the files this memory was made of, without those that change with the interpreter."""
+    paths = [getattr(module, "__file__", None) or "" for module in sys.modules.values()]
+    ours = [path for path in paths if path.startswith(HOME)]
+    with open("/proc/self/maps") as maps:
+        mapped = {line.split(None, 5)[5].rstrip("\n") for line in maps if "/" in line}
+    return ours + sorted(mapped.difference(ours))
+
+
+def _encoded(path: str) -> bytes:
+    """Return a `struct source` of native/dump.h."""
+    status = posix.stat(path)
+    name = path.encode("utf-8", "surrogateescape") + b"\0"
+    head = status.st_mtime_ns.to_bytes(8, "little") + status.st_size.to_bytes(8, "little")
+    return head + name + bytes(-len(name) % 8)
+
+
+def _resume(
+    command: str, argv: list[str], environment: list[bytes], ignored: list[int]
+) -> NoReturn:
+    """Be the command this process was started as."""
+    from pycontain.cli import entry, oci
+
+    variables = posix.environ
+    variables.clear()
+    for line in environment:
+        name, equals, value = line.partition(b"=")
+        if equals:
+            variables.setdefault(name, value)
+    sys.argv[:] = argv
+    for number in ignored:
+        _signal.signal(number, _signal.SIG_IGN)
+    if posix.isatty(1):
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGINT,))
+    {"pycontain": entry.main, "pycontain-oci": oci.entry}[command]()
+    raise AssertionError("a command ends its process")

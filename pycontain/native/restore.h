@@ -1,0 +1,252 @@
+/* Start from a dump instead of an interpreter: map what dump.c wrote, and go on where it stopped.
+ *
+ * Nothing is irreversible before the last line: whoever returns from restore() starts Python. */
+#ifndef PYCONTAIN_RESTORE_H
+#define PYCONTAIN_RESTORE_H
+
+#include <asm/stat.h>
+
+#include "dump.h"
+#include "launch.h"
+
+enum { SOURCE_BYTES = 65536, OTHERS_WRITE = 022, FILE_TYPE = 0170000, REGULAR = 0100000 };
+enum { AT_NULL_ = 0, AT_SYSINFO_EHDR_ = 33, MAP_PRIVATE_ = 2, MAP_FIXED_ = 0x10, MAP_ANONYMOUS_ = 0x20 };
+enum { MAP_NORESERVE_ = 0x4000, MAP_FIXED_NOREPLACE_ = 0x100000, MREMAP_MOVE_TO = 3 };
+enum { SET_THREAD = 0x1002, UNREGISTERED = -2 };
+
+static int is_set(char **env, const char *variable)
+{
+    while (*env && !starts_with(*env, variable))
+        env++;
+    return *env != 0;
+}
+
+/* Where the dump of this installation is for this user; 0: nowhere, or it is not wanted. */
+static int find_dump(const struct place *place, char **env, char *path)
+{
+    char key[17], number[24], *digit = number + sizeof number - 1;
+    const char *runtime = 0, *const parts[] = {place->python, "\n", place->source};
+    long uid = sys(__NR_geteuid, 0, 0, 0);
+    uint64_t hash = 0xcbf29ce484222325ull; /* FNV-1a */
+
+    /* Whoever loads a library or tunes malloc wants the ordinary start. */
+    if (is_set(env, "PYCONTAIN_DUMP=0") || is_set(env, "LD_") || is_set(env, "GLIBC_TUNABLES="))
+        return 0;
+    for (; *env; env++)
+        if (starts_with(*env, "XDG_RUNTIME_DIR=/"))
+            runtime = *env + length_of("XDG_RUNTIME_DIR=");
+    if (uid != sys(__NR_getuid, 0, 0, 0))
+        return 0;
+    for (size_t n = 0; n < sizeof parts / sizeof *parts; n++)
+        for (const char *c = parts[n]; *c; c++)
+            hash = (hash ^ (uint8_t)*c) * 0x100000001b3ull;
+    for (int n = 0; n < 16; n++)
+        key[n] = "0123456789abcdef"[hash >> (60 - 4 * n) & 15];
+    key[16] = 0;
+    if (!uid)
+        return join(path, PATH_BYTES, "/run/pycontain.start/", key, "", "");
+    if (runtime)
+        return join(path, PATH_BYTES, runtime, "/pycontain.start/", key, "");
+    *digit = 0;
+    for (; uid; uid /= 10)
+        *--digit = (char)('0' + uid % 10);
+    return join(path, PATH_BYTES, "/tmp/pycontain-run-", digit, "/pycontain.start/", key);
+}
+
+#if defined(__x86_64__)
+
+static int read_at(int fd, void *into, uint64_t size, uint64_t offset)
+{
+    return sys6(__NR_pread64, fd, (long)into, (long)size, (long)offset, 0, 0) == (long)size;
+}
+
+static int same_boot(const struct dump *dump)
+{
+    char now[BOOT_BYTES];
+    long fd = sys6(__NR_openat, AT_FDCWD_, (long)"/proc/sys/kernel/random/boot_id",
+                   O_RDONLY_ | O_CLOEXEC_, 0, 0, 0);
+    int same = fd >= 0 && sys(__NR_read, fd, now, sizeof now) == sizeof now;
+
+    for (int n = 0; same && n < BOOT_BYTES; n++)
+        same = now[n] == dump->boot[n];
+    if (fd >= 0)
+        sys(__NR_close, fd, 0, 0);
+    return same;
+}
+
+/* Whether every source is as it was when the dump was written. */
+static int sources_are_fresh(const struct dump *dump, const char *sources)
+{
+    const char *at = sources, *end = sources + dump->source_bytes;
+    struct stat status;
+
+    for (uint32_t n = 0; n < dump->sources; n++) {
+        const struct source *source = (const struct source *)at;
+        if (at >= end || sys6(__NR_newfstatat, AT_FDCWD_, (long)source->path, (long)&status, 0, 0, 0))
+            return 0;
+        if (status.st_mtime * 1000000000ull + status.st_mtime_nsec != source->modified ||
+            (uint64_t)status.st_size != source->length)
+            return 0;
+        at += (sizeof *source + length_of(source->path) + 8) & ~7ull;
+    }
+    return dump->sources > 0;
+}
+
+/* Open the dump if it is this user's own, whole and up to date; -1 otherwise. */
+static int open_dump(const char *path, struct dump *dump)
+{
+    static char sources[SOURCE_BYTES] __attribute__((aligned(8)));
+    struct stat status;
+    long fd = sys6(__NR_openat, AT_FDCWD_, (long)path, O_RDONLY_ | O_CLOEXEC_ | O_NOFOLLOW_, 0, 0, 0);
+
+    if (fd < 0)
+        return -1;
+    if (!sys(__NR_fstat, fd, &status, 0) && status.st_uid == sys(__NR_geteuid, 0, 0, 0) &&
+        (status.st_mode & FILE_TYPE) == REGULAR && !(status.st_mode & OTHERS_WRITE) &&
+        read_at((int)fd, dump, sizeof *dump, 0) && dump->magic == DUMP_MAGIC &&
+        dump->format == DUMP_FORMAT && dump->regions <= MAX_REGIONS &&
+        dump->source_bytes < sizeof sources && same_boot(dump) &&
+        read_at((int)fd, sources, dump->source_bytes, sizeof *dump) &&
+        sources_are_fresh(dump, sources))
+        return (int)fd;
+    sys(__NR_close, fd, 0, 0);
+    return -1;
+}
+
+static uint64_t vdso_of(char **env)
+{
+    uint64_t *entry;
+
+    while (*env)
+        env++;
+    for (entry = (uint64_t *)(env + 1); entry[0] != AT_NULL_; entry += 2)
+        if (entry[0] == AT_SYSINFO_EHDR_)
+            return entry[1];
+    return 0;
+}
+
+static int map(const struct region *region, long flags, int fd)
+{
+    return sys6(__NR_mmap, (long)region->start, (long)(region->end - region->start),
+                region->protection, MAP_PRIVATE_ | flags, fd, (long)region->offset) ==
+           (long)region->start;
+}
+
+/* The file a region is mapped from. Regions of one file follow each other. */
+struct open_file {
+    long fd;
+    uint16_t path;
+};
+
+static void close_file(struct open_file *file)
+{
+    if (file->fd >= 0)
+        sys(__NR_close, file->fd, 0, 0);
+    file->fd = -1;
+}
+
+static int map_file(const struct dump *dump, const struct region *region, struct open_file *file)
+{
+    if (file->fd < 0 || file->path != region->path) {
+        close_file(file);
+        file->path = region->path;
+        file->fd = sys6(__NR_openat, AT_FDCWD_, (long)(dump->paths + region->path),
+                        O_RDONLY_ | O_CLOEXEC_, 0, 0, 0);
+    }
+    return file->fd >= 0 && map(region, MAP_FIXED_NOREPLACE_, (int)file->fd);
+}
+
+/* Move a part of the vdso by `distance` to where it was. */
+static int move(const struct region *region, uint64_t distance)
+{
+    uint64_t length = region->end - region->start;
+
+    if (!distance)
+        return 1;
+    /* mremap would replace what is there: see first that nothing is. */
+    if (!map(region, MAP_ANONYMOUS_ | MAP_FIXED_NOREPLACE_, -1))
+        return 0;
+    return sys6(__NR_mremap, (long)(region->start - distance), (long)length, (long)length,
+                MREMAP_MOVE_TO, (long)region->start, 0) == (long)region->start;
+}
+
+static int map_all(const struct dump *dump, int fd, uint64_t vdso)
+{
+    struct open_file file = {-1, 0};
+    int done = vdso != 0;
+
+    for (uint32_t n = 0; done && n < dump->regions; n++) {
+        const struct region *region = &dump->region[n];
+        switch (region->kind) {
+        case EMPTY:
+            done = map(region, MAP_ANONYMOUS_ | MAP_NORESERVE_ | MAP_FIXED_NOREPLACE_, -1);
+            break;
+        case SAVED:
+            done = map(region, MAP_FIXED_NOREPLACE_, fd);
+            break;
+        case INSIDE:
+            done = map(region, MAP_FIXED_, fd);
+            break;
+        case MAPPED:
+            done = map_file(dump, region, &file);
+            break;
+        default:
+            done = move(region, dump->vdso - vdso);
+        }
+    }
+    close_file(&file);
+    return done;
+}
+
+static void restore(const char *path, const char *command, long argc, char **argv, char **env)
+{
+    static struct dump dump;
+    struct context *context = &dump.context;
+    int fd = open_dump(path, &dump);
+
+    if (fd < 0 || !map_all(&dump, fd, vdso_of(env)))
+        return;
+    sys(__NR_close, fd, 0, 0);
+    sys(__NR_arch_prctl, SET_THREAD, dump.thread, 0);
+    *(int32_t *)dump.thread_id = (int32_t)sys(__NR_set_tid_address, dump.thread_id, 0, 0);
+    if (dump.rseq)
+        ((int32_t *)dump.rseq)[1] = UNREGISTERED; /* cpu_id */
+    *dump.handover = (struct handover){command, (uint64_t)argc, argv, env};
+    hold_interrupt();
+    __asm__ volatile("mov 0(%0), %%rbx\n mov 8(%0), %%rbp\n mov 16(%0), %%r12\n mov 24(%0), %%r13\n"
+                     " mov 32(%0), %%r14\n mov 40(%0), %%r15\n mov 48(%0), %%rsp\n mov $1, %%eax\n"
+                     " jmp *56(%0)"
+                     :
+                     : "D"(context)
+                     : "memory");
+    __builtin_unreachable();
+}
+
+#else
+
+/* Written for x86-64 so far: the others always start Python. */
+static void restore(const char *path, const char *command, long argc, char **argv, char **env)
+{
+    (void)path, (void)command, (void)argc, (void)argv, (void)env;
+}
+
+#endif
+
+/* Go on as `command`, from the dump if there is one, else in a new interpreter that executes `code`. */
+__attribute__((noreturn)) static void start_interpreter(const char *command, const char *code,
+                                                        long argc, char **argv)
+{
+    struct place place;
+    char dump[PATH_BYTES] = "", **env = argv + argc + 1;
+
+    find_place(&place);
+    if (find_dump(&place, env, dump)) {
+        restore(dump, command, argc, argv, env);
+        if (is_set(env, "PYCONTAIN_DUMP=1"))
+            fail("cannot start from ", dump);
+    } else
+        dump[0] = 0;
+    start_python(&place, code, dump, argc, argv, env);
+}
+
+#endif
