@@ -7,7 +7,7 @@ what commands need, and native/dump.c writes its memory out. The launcher maps t
 
 A dump is only a cache. It is good for one user, one boot and the very sources it was made of; for
 whatever does not fit an interpreter is started as before. PYCONTAIN_DUMP=0 turns dumps off, and
-with PYCONTAIN_DUMP=1 a command fails that cannot start from one. See docs/decisions/0005.
+with PYCONTAIN_DUMP=1 a command fails that cannot start from one. See docs/decisions/0004.
 """
 
 from __future__ import annotations
@@ -31,19 +31,23 @@ from pycontain import dump
 dump.build(sys.argv[2])"""
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 BOOT_BYTES = 36
+RETRY_S = 3600
+TIME_OUT_S = 30
 
 
 def renew(path: str, program: str) -> None:
-    """Write the dump at `path` if `program` cannot start from what is there. Never fails.
+    """Write the dump at `path` that `program`, the launcher, found missing or out of date.
 
-    `path` is "" where no dump is wanted. One that cannot be made is not tried again during this
-    boot: the boot's id takes its place.
+    `path` is "" where no dump is wanted. Never fails; where none can be made, the boot's id takes
+    its place and keeps later commands from trying for an hour.
     """
     if not path:
         return
     import contextlib
+    import subprocess
 
-    with contextlib.suppress(OSError):
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
         _renew(path, program)
 
 
@@ -51,19 +55,22 @@ def _renew(path: str, program: str) -> None:
     from pycontain.syscalls import kernel
     from pycontain.syscalls.constants import LOCK_EX, LOCK_NB
 
-    boot = _boot_id()
-    if _begins_with(path, boot) or _starts(program):
-        return
     directory = _private_directory(path.rpartition("/")[0])
     draft = f"{path}.new"
     try:
         kernel.flock(directory, LOCK_EX | LOCK_NB)
-        if _build(draft):
+        if _was_in_vain(path) or not _try(program):
+            return
+        built = _build(draft)
+        if built:
             posix.rename(draft, path)
-        if not _starts(program):
-            _write(draft, boot)
+        # A negative status is a crash; where a dump cannot be mapped a command starts without.
+        if not built or _try(program) < 0:
+            _write(draft, _boot_id())
             posix.rename(draft, path)
     finally:
+        if _exists(draft):
+            posix.unlink(draft)
         posix.close(directory)
 
 
@@ -72,16 +79,24 @@ def _boot_id() -> bytes:
         return file.read(BOOT_BYTES)
 
 
-def _begins_with(path: str, boot: bytes) -> bool:
+def _exists(path: str) -> bool:
+    return posix.access(path, posix.F_OK)
+
+
+def _was_in_vain(path: str) -> bool:
+    import time
+
     try:
         with open(path, "rb") as file:
-            return file.read(BOOT_BYTES) == boot
+            age = time.time() - posix.fstat(file.fileno()).st_mtime
+            return age < RETRY_S and file.read(BOOT_BYTES) == _boot_id()
     except FileNotFoundError:
         return False
 
 
-def _starts(program: str) -> bool:
-    return not _wait_for([program, "--version"], PYCONTAIN_DUMP="1")
+def _try(program: str) -> int:
+    """Return the exit status of a command that may start from a dump only."""
+    return _wait_for([program, "--version"], PYCONTAIN_DUMP="1")
 
 
 def _build(path: str) -> bool:
@@ -97,7 +112,8 @@ def _wait_for(argv: Sequence[str], **variables: str) -> int:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime is not None:
         variables["XDG_RUNTIME_DIR"] = runtime
-    return subprocess.run(argv, input=b"", capture_output=True, env=variables).returncode
+    done = subprocess.run(argv, input=b"", capture_output=True, env=variables, timeout=TIME_OUT_S)
+    return done.returncode
 
 
 def _private_directory(path: str) -> int:

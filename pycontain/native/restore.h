@@ -10,7 +10,8 @@
 #include "launch.h"
 
 enum { SOURCE_BYTES = 65536, OTHERS_WRITE = 022, FILE_TYPE = 0170000, REGULAR = 0100000 };
-enum { AT_NULL_ = 0, AT_SYSINFO_EHDR_ = 33, MAP_PRIVATE_ = 2, MAP_FIXED_ = 0x10, MAP_ANONYMOUS_ = 0x20 };
+enum { AT_NULL_ = 0, AT_SECURE_ = 23, AT_SYSINFO_EHDR_ = 33, CAPABILITIES_3 = 0x20080522 };
+enum { MAP_PRIVATE_ = 2, MAP_FIXED_ = 0x10, MAP_ANONYMOUS_ = 0x20 };
 enum { MAP_NORESERVE_ = 0x4000, MAP_FIXED_NOREPLACE_ = 0x100000, MREMAP_MOVE_TO = 3 };
 enum { SET_THREAD = 0x1002, UNREGISTERED = -2 };
 
@@ -19,6 +20,35 @@ static int is_set(char **env, const char *variable)
     while (*env && !starts_with(*env, variable))
         env++;
     return *env != 0;
+}
+
+/* An entry of the auxiliary vector, which lies behind the environment; 0 if there is none. */
+static uint64_t auxiliary(char **env, uint64_t wanted)
+{
+    uint64_t *entry;
+
+    while (*env)
+        env++;
+    for (entry = (uint64_t *)(env + 1); entry[0] != AT_NULL_; entry += 2)
+        if (entry[0] == wanted)
+            return entry[1];
+    return 0;
+}
+
+/* Whether this process may do more than its user, who could have written the dump, may otherwise. */
+static int is_privileged(char **env, long uid)
+{
+    struct {
+        uint32_t version;
+        int32_t pid;
+    } head = {CAPABILITIES_3, 0};
+    struct {
+        uint32_t effective, permitted, inheritable;
+    } sets[2];
+
+    if (auxiliary(env, AT_SECURE_) || uid != sys(__NR_getuid, 0, 0, 0))
+        return 1;
+    return uid && (sys(__NR_capget, &head, sets, 0) || sets[0].permitted || sets[1].permitted);
 }
 
 /* Where the dump of this installation is for this user; 0: nowhere, or it is not wanted. */
@@ -30,13 +60,12 @@ static int find_dump(const struct place *place, char **env, char *path)
     uint64_t hash = 0xcbf29ce484222325ull; /* FNV-1a */
 
     /* Whoever loads a library or tunes malloc wants the ordinary start. */
-    if (is_set(env, "PYCONTAIN_DUMP=0") || is_set(env, "LD_") || is_set(env, "GLIBC_TUNABLES="))
+    if (is_set(env, "PYCONTAIN_DUMP=0") || is_set(env, "LD_") || is_set(env, "GLIBC_TUNABLES=") ||
+        is_privileged(env, uid))
         return 0;
     for (; *env; env++)
         if (starts_with(*env, "XDG_RUNTIME_DIR=/"))
             runtime = *env + length_of("XDG_RUNTIME_DIR=");
-    if (uid != sys(__NR_getuid, 0, 0, 0))
-        return 0;
     for (size_t n = 0; n < sizeof parts / sizeof *parts; n++)
         for (const char *c = parts[n]; *c; c++)
             hash = (hash ^ (uint8_t)*c) * 0x100000001b3ull;
@@ -113,18 +142,6 @@ static int open_dump(const char *path, struct dump *dump)
     return -1;
 }
 
-static uint64_t vdso_of(char **env)
-{
-    uint64_t *entry;
-
-    while (*env)
-        env++;
-    for (entry = (uint64_t *)(env + 1); entry[0] != AT_NULL_; entry += 2)
-        if (entry[0] == AT_SYSINFO_EHDR_)
-            return entry[1];
-    return 0;
-}
-
 static int map(const struct region *region, long flags, int fd)
 {
     return sys6(__NR_mmap, (long)region->start, (long)(region->end - region->start),
@@ -198,14 +215,17 @@ static int map_all(const struct dump *dump, int fd, uint64_t vdso)
     return done;
 }
 
-static void restore(const char *path, const char *command, long argc, char **argv, char **env)
+/* Returns 0 when there is no dump that is up to date, 1 when there is and it cannot be mapped here. */
+static int restore(const char *path, const char *command, long argc, char **argv, char **env)
 {
     static struct dump dump;
     struct context *context = &dump.context;
     int fd = open_dump(path, &dump);
 
-    if (fd < 0 || !map_all(&dump, fd, vdso_of(env)))
-        return;
+    if (fd < 0)
+        return 0;
+    if (!map_all(&dump, fd, auxiliary(env, AT_SYSINFO_EHDR_)))
+        return 1;
     sys(__NR_close, fd, 0, 0);
     sys(__NR_arch_prctl, SET_THREAD, dump.thread, 0);
     *(int32_t *)dump.thread_id = (int32_t)sys(__NR_set_tid_address, dump.thread_id, 0, 0);
@@ -225,9 +245,10 @@ static void restore(const char *path, const char *command, long argc, char **arg
 #else
 
 /* Written for x86-64 so far: the others always start Python. */
-static void restore(const char *path, const char *command, long argc, char **argv, char **env)
+static int restore(const char *path, const char *command, long argc, char **argv, char **env)
 {
     (void)path, (void)command, (void)argc, (void)argv, (void)env;
+    return 1;
 }
 
 #endif
@@ -238,13 +259,15 @@ __attribute__((noreturn)) static void start_interpreter(const char *command, con
 {
     struct place place;
     char dump[PATH_BYTES] = "", **env = argv + argc + 1;
+    int wanted;
 
     find_place(&place);
-    if (find_dump(&place, env, dump)) {
-        restore(dump, command, argc, argv, env);
-        if (is_set(env, "PYCONTAIN_DUMP=1"))
-            fail("cannot start from ", dump);
-    } else
+    wanted = find_dump(&place, env, dump);
+    if (wanted && restore(dump, command, argc, argv, env))
+        wanted = 0;
+    if (is_set(env, "PYCONTAIN_DUMP=1"))
+        fail("cannot start from a dump: ", dump);
+    if (!wanted)
         dump[0] = 0;
     start_python(&place, code, dump, argc, argv, env);
 }

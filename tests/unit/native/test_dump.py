@@ -95,7 +95,7 @@ def start(
 def said_place(command: Path) -> str:
     """The path that a command names which may not start without a dump."""
     done = start(command, dump="1")
-    return done.stderr.decode().partition(" from ")[2].strip() if done.stderr else ""
+    return done.stderr.decode().rpartition(": ")[2].strip()
 
 
 def starts_from_it(command: Path) -> bool:
