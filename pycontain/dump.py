@@ -43,12 +43,12 @@ def renew(path: str, program: str) -> None:
     """
     if not path:
         return
-    import contextlib
-    import subprocess
-
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
+    try:
         _renew(path, program)
+    except (OSError, ImportError, MemoryError):
+        # No room for it: the next start is slower, and nothing else.
+        return
 
 
 def _renew(path: str, program: str) -> None:

@@ -162,11 +162,6 @@ def _unforeseen(error: Exception, argv: Sequence[str]) -> int:
         shown.hint = shown.hint or hint
     elif isinstance(error, MemoryError) or _cannot_map(error):
         shown = PycontainError("out of memory", hint=hint)
-    elif isinstance(error, ImportError) and error.path:
-        # A library of Python's own that cannot be mapped: memory again, or a damaged installation.
-        shown = PycontainError(
-            f"cannot load {quote(str(error))}", hint="is memory limited, ulimit -v?"
-        )
     else:
         what = quote(f"{type(error).__name__}: {error}")[:300]
         shown = PycontainError(f"internal error: {what}", hint=f"{hint}; please report it")
