@@ -57,17 +57,22 @@ def write(draft: Draft) -> None:
         point = draft.mount_point("/dev", resolve=INSIDE | c.RESOLVE_NO_SYMLINKS)
         draft.release(point)
         draft.dev = draft.open("/dev", _DIRECTORY)
+    mounted = _mounted(draft)
     own = {device["path"] for device in draft.spec.get("linux", {}).get("devices") or []}
+    own |= mounted
     for name, major, minor in DEFAULT:
         if "/dev/" + name not in own:
             _node(
                 draft, draft.dev, name, S_IFCHR | 0o666, device_number(major, minor), "/dev/" + name
             )
     for n, device in enumerate(draft.spec.get("linux", {}).get("devices") or []):
-        program.step("make devices", f"linux.devices[{n}]")
-        _device(draft, device)
+        if device["path"] not in mounted:
+            program.step("make devices", f"linux.devices[{n}]")
+            _device(draft, device)
     program.step("make links in /dev")
     for name, target in LINKS:
+        if "/dev/" + name in mounted:
+            continue
         if not draft.dev_fresh:
             _remove(draft, draft.dev, name, "/dev/" + name)
         program.call(
@@ -81,6 +86,15 @@ def _dev_is_bound(draft: Draft) -> bool:
         if split(entry["destination"]) == ["dev"]:
             return is_bind(entry, mountoptions.parse(entry.get("options") or []))
     return False
+
+
+def _mounted(draft: Draft) -> set[str]:
+    """Return the paths below /dev with a mount of their own: a device given by bind stays as it is.
+
+    Podman without root gives the host's devices to a privileged container so.
+    """
+    places = (entry["destination"] for entry in draft.spec.get("mounts") or [])
+    return {"/" + "/".join(split(place)) for place in places if place.startswith("/dev/")}
 
 
 def device_number(major: int, minor: int) -> int:

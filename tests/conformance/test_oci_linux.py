@@ -178,6 +178,15 @@ def test_default_symbolic_links_are_there(oci: Oci, bundle: Bundle) -> None:
     ]  # fmt: skip
 
 
+def test_a_device_given_by_bind_stays(oci: Oci, bundle: Bundle) -> None:
+    """Podman without root gives a privileged container the host's devices so."""
+    for name in ("null", "other", "stdin"):
+        bundle.mount(f"/dev/{name}", "bind", "/dev/full", "bind")
+    bundle.linux["devices"] = [{"path": "/dev/other", "type": "c", "major": 1, "minor": 5}]
+    bundle.shell("cd /dev; for d in null other stdin zero; do stat -c %T $d; done")
+    assert oci.output(bundle).split() == ["7", "7", "7", "5"]
+
+
 def test_a_device_of_the_config(oci: Oci, bundle: Bundle) -> None:
     bundle.linux["devices"] = [
         {
