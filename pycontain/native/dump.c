@@ -315,8 +315,13 @@ static PyObject *py_dump(PyObject *Py_UNUSED(module), PyObject *args)
         PyErr_SetString(PyExc_ValueError, "not the id of a boot");
         return NULL;
     }
+    /* To the interpreter a restored process is a forked child. */
+    PyOS_BeforeFork();
     if (!save_context(&dump.context)) {
-        if (write_dump(fd, boot, sources, source_size, count))
+        int failed = write_dump(fd, boot, sources, source_size, count), error = errno;
+        PyOS_AfterFork_Parent();
+        errno = error;
+        if (failed)
             return PyErr_SetFromErrno(PyExc_OSError);
         Py_RETURN_NONE;
     }
