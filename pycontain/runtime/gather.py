@@ -213,8 +213,9 @@ def _check_labels(process: Process) -> None:
 
 
 def _default_home(process: Process, rootfs: str) -> None:
-    """Set HOME from the container's /etc/passwd where the environment lacks it, as runc does."""
-    if process and not any(entry.startswith("HOME=") for entry in process.get("env") or []):
+    """Set HOME from the container's /etc/passwd where it is missing or empty, as runc does."""
+    homes = [entry for entry in process.get("env") or [] if entry.startswith("HOME=")]
+    if process and homes[-1:] in ([], ["HOME="]):
         from pycontain.runtime import home
 
         uid = (process.get("user") or {}).get("uid", 0)

@@ -410,3 +410,14 @@ def test_the_last_of_two_values_counts(oci: Oci, bundle: Bundle, name: str) -> N
     lines = oci.output(bundle).splitlines()
     assert {"PATH=/bin", "A=last"} <= set(lines)
     assert len({line.partition("=")[0] for line in lines}) == len(lines)
+
+
+@pytest.mark.lacks(crun="keeps it empty")
+def test_an_empty_home_is_looked_up(oci: Oci, bundle: Bundle) -> None:
+    bundle.process["env"] = ["PATH=/bin", "HOME=/kept", "HOME="]
+    bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    bundle.command("env")
+    assert oci.output(bundle).splitlines().count("HOME=/home/user") == 1
+    bundle.process["env"] = ["PATH=/bin", "HOME=", "HOME=/kept"]
+    bundle.command("env")
+    assert "HOME=/kept" in oci.output(bundle).splitlines()
