@@ -82,7 +82,7 @@ def without_zeros(wanted: Resources) -> Resources:
 
 
 def drop_capabilities(process: Process, *, own_user: bool) -> list[str]:
-    """Remove what cannot be had, with a warning, and impossible ambient ones, in silence.
+    """Remove what cannot be had, with a warning, and impossible ambient ones.
 
     That is a capability without a number; and one that this process lacks itself, unless `process`
     is in a user namespace of its own (`own_user`), whose owner has them all.
@@ -94,8 +94,10 @@ def drop_capabilities(process: Process, *, own_user: bool) -> list[str]:
     if lost:
         for which, names in sets.items():
             sets[which] = [name for name in names if name in may]
-    _limit_ambient(sets)
-    return [f"ignoring unknown or unavailable capabilities: {lost}"] if lost else []
+    notes = _limit_ambient(sets)
+    if lost:
+        notes.append(f"ignoring unknown or unavailable capabilities: {lost}")
+    return notes
 
 
 def _held() -> int:
@@ -105,12 +107,19 @@ def _held() -> int:
     return int.from_bytes(sets[4:8], "little") | int.from_bytes(sets[16:20], "little") << 32
 
 
-def _limit_ambient(sets: dict[str, list[str]]) -> None:
+def _limit_ambient(sets: dict[str, list[str]]) -> list[str]:
     # The kernel raises an ambient capability only when it is permitted and inheritable too
     # (capabilities(7)); buildah asks for ambient ones without, and gets none of runc.
-    if sets.get("ambient"):
-        may = set(sets.get("inheritable", [])) & set(sets.get("permitted", []))
-        sets["ambient"] = [name for name in sets["ambient"] if name in may]
+    wanted = sets.get("ambient")
+    if not wanted:
+        return []
+    may = set(sets.get("inheritable", [])) & set(sets.get("permitted", []))
+    sets["ambient"] = [name for name in wanted if name in may]
+    return [
+        f"can't raise ambient capability {name}: it is not both permitted and inheritable"
+        for name in wanted
+        if name not in may
+    ]
 
 
 def _give_modes(spec: Spec) -> None:

@@ -421,3 +421,13 @@ def test_an_empty_home_is_looked_up(oci: Oci, bundle: Bundle) -> None:
     bundle.process["env"] = ["PATH=/bin", "HOME=", "HOME=/kept"]
     bundle.command("env")
     assert "HOME=/kept" in oci.output(bundle).splitlines()
+
+
+@pytest.mark.lacks(runc="1.1 says nothing", crun="fails")
+def test_an_impossible_ambient_capability_is_a_warning(oci: Oci, bundle: Bundle) -> None:
+    sets = bundle.process["capabilities"]
+    sets["inheritable"], sets["ambient"] = ["CAP_KILL"], ["CAP_KILL", "CAP_AUDIT_WRITE"]
+    bundle.command("grep", "CapAmb", "/proc/self/status")
+    done = oci.run(bundle)
+    assert done.out.split() == ["CapAmb:", f"{1 << 5:016x}"]
+    assert "can't raise ambient capability CAP_AUDIT_WRITE" in done.err

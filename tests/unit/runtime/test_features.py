@@ -93,7 +93,7 @@ def test_ambient_capabilities_that_cannot_be_are_dropped() -> None:
     document = with_users()
     sets = {"permitted": ["CAP_KILL", "CAP_CHOWN"], "inheritable": ["CAP_KILL"]}
     document["process"]["capabilities"] = {**sets, "ambient": ["CAP_KILL", "CAP_CHOWN"]}
-    assert tolerate.adjust(document) == []
+    assert ["CAP_CHOWN" in note for note in tolerate.adjust(document)] == [True]
     assert document["process"]["capabilities"]["ambient"] == ["CAP_KILL"]
 
 
