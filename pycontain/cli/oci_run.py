@@ -52,7 +52,7 @@ def run(context: Context, options: Any, words: list[str]) -> int:
             # The manager's main process is this one: it ends with the program's status.
             _thread.start_new_thread(oci.relay_ready, (context, relay, made.pid, posix.getpid()))
         try:
-            return attention.attend(init.pidfd, _console(near, launch))
+            return attention.attend(init.pidfd, _console(near, launch), plain_newlines=True)
         finally:
             _clean_up(context, made, keep=options.keep)
 
@@ -98,7 +98,7 @@ def exec(context: Context, options: Any, words: list[str]) -> int:
             _write_pid_or_kill(options.pid_file, init)
         if options.detach:
             return 0
-        return attention.attend(init.pidfd, _console(near, launch))
+        return attention.attend(init.pidfd, _console(near, launch), plain_newlines=True)
 
 
 def _own_user(pid: int) -> bool:
@@ -144,6 +144,7 @@ def _write_pid_or_kill(path: str, init: Init) -> None:
 def _own_terminal(process: Process, launch: LaunchOptions, detached: bool) -> int:
     """Where the process wants a terminal and we stay: be the receiver of its master ourselves."""
     if detached or not process.get("terminal"):
+    launch.plain_newlines = True
         return -1
     near, launch.console = foreground.console_pair()
     return near

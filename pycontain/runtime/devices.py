@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from pycontain.syscalls.ops import Reg
 
 TIOCSWINSZ = 0x5414
+TCSETS = 0x5402
+
+PLAIN_TERMIOS = bytes.fromhex(
+    # c_iflag, c_oflag, c_cflag, c_lflag, c_line and c_cc of a new terminal (tty_std_termios in
+    # drivers/tty/tty_io.c, pts in pty.c); c_oflag is OPOST without ONLCR.
+    "00050000 01000000 bf000000 3b8a0000 00 031c7f150400010011131a00120f1716000000"
+)
 S_IFCHR = 0o020000
 S_IFBLK = 0o060000
 S_IFIFO = 0o010000
@@ -184,6 +191,8 @@ def console(draft: Draft, *, mount: bool = True) -> None:
         words = (size.get("height", 0), size.get("width", 0), 0, 0)
         window = program.block(b"".join(word.to_bytes(2, "little") for word in words))
         program.call("ioctl", master, TIOCSWINSZ, window, target="terminal")
+    if inputs.plain_newlines:
+        program.call("ioctl", master, TCSETS, program.block(PLAIN_TERMIOS), target="terminal")
     uid = (draft.process.get("user") or {}).get("uid", 0)
     if uid:
         program.call("fchown", slave, uid, -1, target="terminal")

@@ -51,9 +51,9 @@ class Inputs:
         "bundle", "cgroup_fds", "cgroup_paths", "console", "exec_enters_time", "hooks",
         "join_first", "join_flags", "join_pidfd", "join_root", "kernel_mounts", "keyring",
         "last_capability", "namespaces", "network", "no_pivot", "nodes", "park_dir", "park_name",
-        "preserve_fds", "private_parent", "root_tree", "rootfs", "rootfs_mounts", "rootless",
-        "seccomp", "stdio", "stdio_null", "stdio_owned", "stub", "stub_fd", "sync", "trees",
-        "unified", "user_namespace",
+        "plain_newlines", "preserve_fds", "private_parent", "root_tree", "rootfs", "rootfs_mounts",
+        "rootless", "seccomp", "stdio", "stdio_null", "stdio_owned", "stub", "stub_fd", "sync",
+        "trees", "unified", "user_namespace",
     )  # fmt: skip
 
     def __init__(self, rootfs: str = "", bundle: str = "") -> None:
@@ -64,6 +64,7 @@ class Inputs:
         self.stdio_owned: tuple[int, ...] = ()  # of 0, 1, 2: those given to the container's user
         self.stdio_null: tuple[int, ...] = ()  # of 0, 1, 2: those that are the host's null device
         self.console = -1
+        self.plain_newlines = False
         self.sync = -1
         self.preserve_fds = 0
         self.park_dir = -1

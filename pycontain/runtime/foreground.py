@@ -66,15 +66,17 @@ class Foreground:
         posix.close(self._read)
         posix.close(self._write)
 
-    def attend(self, pidfd: int, console: int = -1, *, typing: bool = True) -> int:
+    def attend(
+        self, pidfd: int, console: int = -1, *, typing: bool = True, plain_newlines: bool = False
+    ) -> int:
         """Wait for the child `pidfd`; return its exit status, 128 + n for signal n.
 
         `console`, the master of its terminal, is pumped to and from fds 1 and 0 and closed; without
-        `typing` nothing is read.
+        `typing` nothing is read. `plain_newlines` is what the launch was told.
         """
         if console < 0:
             return self._wait(pidfd)
-        with _Terminal(console, typing=typing) as terminal:
+        with _Terminal(console, typing=typing, plain_newlines=plain_newlines) as terminal:
             return self._pump(pidfd, terminal)
 
     def _wait(self, pidfd: int) -> int:
@@ -135,10 +137,14 @@ class _Terminal:
     the other side is not read until it is gone.
     """
 
-    __slots__ = ("_before", "_line_ended", "_open", "_printed", "_typed", "master", "typing")
+    __slots__ = (
+        "_before", "_line_ended", "_open", "_plain_newlines", "_printed", "_typed", "master",
+        "typing",
+    )  # fmt: skip
 
-    def __init__(self, master: int, *, typing: bool) -> None:
+    def __init__(self, master: int, *, typing: bool, plain_newlines: bool) -> None:
         self.master = master
+        self._plain_newlines = plain_newlines
         self.typing = typing
         self._typed = self._printed = b""
         self._line_ended = self._open = True
@@ -162,7 +168,8 @@ class _Terminal:
             termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP | termios.INLCR
             | termios.IGNCR | termios.ICRNL | termios.IXON
         )  # fmt: skip
-        raw[1] &= ~termios.OPOST
+        if not self._plain_newlines:
+            raw[1] &= ~termios.OPOST
         raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
         raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
         termios.tcsetattr(0, termios.TCSANOW, raw)

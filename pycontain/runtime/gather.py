@@ -106,6 +106,7 @@ def _common(
     inputs.stub = STUB
     inputs.rootless = posix.geteuid() != 0 or kernel.in_user_namespace()
     inputs.console = options.console
+    inputs.plain_newlines = options.plain_newlines
     inputs.keyring = not options.no_new_keyring
     inputs.preserve_fds = options.preserve_fds
     inputs.stdio = _apart(options.stdio, held)

@@ -42,6 +42,7 @@ class LaunchOptions:
                    every hierarchy is joined
     stdio          the caller's descriptors for 0, 1, 2 (not used with a terminal)
     console        connected unix socket that receives the terminal's master by SCM_RIGHTS
+    plain_newlines that terminal leaves LF as it is: its reader's own adds the CR
     preserve_fds   so many descriptors from 3 on are passed on
     park           path of the exec fifo to wait in, "" to run the program at once
     rootfs_mounts  OCI-shaped mounts the child makes at root.path first
@@ -55,8 +56,8 @@ class LaunchOptions:
 
     __slots__ = (
         "bundle", "cgroup", "cgroup_path", "console", "executor", "hooks", "id", "network",
-        "no_new_keyring", "no_pivot", "notify", "park", "preserve_fds", "rootfs_mounts", "stdio",
-        "sub_cgroup", "timeline",
+        "no_new_keyring", "no_pivot", "notify", "park", "plain_newlines", "preserve_fds",
+        "rootfs_mounts", "stdio", "sub_cgroup", "timeline",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -66,6 +67,7 @@ class LaunchOptions:
         self.cgroup_path = ""
         self.stdio = (0, 1, 2)
         self.console = -1
+        self.plain_newlines = False
         self.preserve_fds = 0
         self.park = ""
         self.rootfs_mounts: list[dict[str, Any]] = []

@@ -431,3 +431,15 @@ def test_an_impossible_ambient_capability_is_a_warning(oci: Oci, bundle: Bundle)
     done = oci.run(bundle)
     assert done.out.split() == ["CapAmb:", f"{1 << 5:016x}"]
     assert "can't raise ambient capability CAP_AUDIT_WRITE" in done.err
+
+
+@pytest.mark.lacks(runc="wants a terminal of its own", crun="wants a terminal of its own")
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_a_line_feed_on_a_terminal_stays_one(oci: Oci, bundle: Bundle, verb: str) -> None:
+    if verb == "run":
+        bundle.process["terminal"] = True
+        bundle.command("echo", "one")
+        assert oci.output(bundle) == "one\n"
+    else:
+        oci.running(bundle)
+        assert oci.exec("--tty", "one", "echo", "one").out == "one\n"
