@@ -79,8 +79,14 @@ def resources(limits: Limits) -> dict[str, Any]:
         found["memory"] = {"limit": limits.memory_bytes, "swap": limits.memory_bytes}
     if limits.pids is not None:
         found["pids"] = {"limit": limits.pids}
+    cpu: dict[str, Any] = {}
     if limits.cpus is not None:
-        found["cpu"] = {"quota": round(limits.cpus * CPU_PERIOD_US), "period": CPU_PERIOD_US}
+        cpu = {"quota": round(limits.cpus * CPU_PERIOD_US), "period": CPU_PERIOD_US}
+    if limits.cpuset:
+        # The stopwatch's own affinity ends at the container: its cgroup decides in there.
+        cpu["cpus"] = limits.cpuset
+    if cpu:
+        found["cpu"] = cpu
     return found
 
 

@@ -114,11 +114,19 @@ def limits(draft: Draft) -> None:
         where = program.block(pair)
         program.call("prlimit64", 0, RLIMITS[limit["type"]], where, None, target=limit["type"])
     linux = draft.spec.get("linux", {})
+    if not process.get("execCPUAffinity"):
+        # The cgroup decides: since Linux 6.2 the caller's own mask would outlast the join.
+        program.step("reset CPU affinity")
+        every = program.block(_EVERY_CPU)
+        program.call("sched_setaffinity", 0, len(_EVERY_CPU), every, ok=(ANY,))
     if any(key in process for key in _RARE) or any(key in linux for key in _RARE_LINUX):
         from pycontain.runtime import scheduling
 
         scheduling.write(draft)
 
+
+_EVERY_CPU = b"\xff" * 1024
+"""8192 of them, the most a kernel is built for."""
 
 _RARE = ("scheduler", "ioPriority", "execCPUAffinity")
 _RARE_LINUX = ("personality", "memoryPolicy")

@@ -443,3 +443,24 @@ def test_a_line_feed_on_a_terminal_stays_one(oci: Oci, bundle: Bundle, verb: str
     else:
         oci.running(bundle)
         assert oci.exec("--tty", "one", "echo", "one").out == "one\n"
+
+
+@pytest.mark.lacks(runc="1.3 on", crun="1.11 on")
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU only")
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_the_callers_cpu_affinity_is_not_the_containers(
+    oci: Oci, bundle: Bundle, verb: str
+) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    show = ("grep", "Cpus_allowed:", "/proc/self/status")
+
+    def pin() -> None:
+        os.sched_setaffinity(0, cpus[:1])
+
+    if verb == "run":
+        bundle.command(*show)
+        out = oci.run(bundle, preexec_fn=pin).out
+    else:
+        oci.running(bundle)
+        out = oci("exec", "one", *show, preexec_fn=pin).out
+    assert int(out.split()[1].replace(",", ""), 16) == sum(1 << cpu for cpu in cpus)
