@@ -132,6 +132,9 @@ def into_stub(draft: Draft) -> None:
         draft.keep.append(draft.inputs.sync)
     if draft.inputs.park_dir >= 0:
         draft.keep.append(draft.inputs.park_dir)
+    if draft.inputs.park_name:
+        # Who waits for start must not hold the caller's files open until then (CVE-2024-21626).
+        process.mark_descriptors(draft)
     if draft.inputs.stub:
         draft.program.step("exec stub")
         # The program's keep list takes registers too: the loop reads them there.

@@ -203,10 +203,7 @@ def restrict(draft: Draft, who: Credentials) -> None:
     program, inputs, process = draft.program, draft.inputs, draft.process
     no_new_privs = bool(process.get("noNewPrivileges"))
     late = bool(inputs.seccomp) and not no_new_privs
-    program.step("close descriptors")
-    # Close-on-exec instead of closing: the program itself is what must not have them.
-    first = 3 + inputs.preserve_fds
-    program.call("close_range", first, c.UINT_MAX, c.CLOSE_RANGE_CLOEXEC, target=f"{first} and up")
+    mark_descriptors(draft)
     labels(draft)
     if not late:
         _set_capabilities(draft, who)
@@ -219,6 +216,15 @@ def restrict(draft: Draft, who: Credentials) -> None:
         _load_filter(draft)
     if late:
         _set_capabilities(draft, who)
+
+
+def mark_descriptors(draft: Draft) -> None:
+    """Write: the next exec closes every descriptor that is not passed on."""
+    draft.program.step("close descriptors")
+    first = 3 + draft.inputs.preserve_fds
+    draft.program.call(
+        "close_range", first, c.UINT_MAX, c.CLOSE_RANGE_CLOEXEC, target=f"{first} and up"
+    )
 
 
 def _capset(draft: Draft, effective: int, permitted: int, inheritable: int) -> None:

@@ -464,3 +464,13 @@ def test_the_callers_cpu_affinity_is_not_the_containers(
         oci.running(bundle)
         out = oci("exec", "one", *show, preexec_fn=pin).out
     assert int(out.split()[1].replace(",", ""), 16) == sum(1 << cpu for cpu in cpus)
+
+
+def test_created_processes_do_not_hold_the_callers_files(
+    oci: Oci, bundle: Bundle, tmp_path: Path
+) -> None:
+    with (tmp_path / "callers").open("w") as file:
+        oci.create(bundle, "one", pass_fds=(file.fileno(),))
+    links = Path(f"/proc/{oci.state()['pid']}/fd").iterdir()
+    assert str(tmp_path / "callers") not in [os.readlink(link) for link in links]
+    oci("start", "one")
