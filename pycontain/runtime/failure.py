@@ -199,7 +199,7 @@ def _examine_script(root: int, path: str, head: bytes) -> PycontainError | None:
     if line.endswith(b"\r"):
         return _missing(
             path,
-            f'exec: "{path}": no such file or directory: its first line ends in CR LF',
+            f"exec {path}: no such file or directory: its first line ends in CR LF",
             f"convert it to Unix line ends: sed -i 's/\\r$//' {path}",
         )
     if not interpreter:
@@ -213,8 +213,7 @@ def _examine_script(root: int, path: str, head: bytes) -> PycontainError | None:
     except OSError:
         return _missing(
             path,
-            f'exec: "{path}": no such file or directory: its interpreter '
-            f"{interpreter!r} is missing",
+            f"exec {path}: no such file or directory: its interpreter {interpreter!r} is missing",
             "install it in the image, or correct the first line of the script",
         )
     return None
@@ -234,7 +233,7 @@ def _examine_elf(root: int, path: str, header: Header) -> PycontainError | None:
         except OSError:
             return _missing(
                 path,
-                f'exec: "{path}": no such file or directory: its loader '
+                f"exec {path}: no such file or directory: its loader "
                 f"{header.interpreter!r} is missing",
                 "the image lacks the C library it was linked with; link it statically, or add it",
             )

@@ -474,3 +474,19 @@ def test_created_processes_do_not_hold_the_callers_files(
     links = Path(f"/proc/{oci.state()['pid']}/fd").iterdir()
     assert str(tmp_path / "callers") not in [os.readlink(link) for link in links]
     oci("start", "one")
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_a_missing_interpreter_is_told_in_one_line(oci: Oci, bundle: Bundle, verb: str) -> None:
+    script = bundle.rootfs / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    if verb == "run":
+        bundle.command("/script")
+        bundle.write()
+        message = oci.fails("run", "--bundle", bundle.path, "one")
+    else:
+        oci.running(bundle)
+        message = oci.fails("exec", "one", "/script")
+    assert "exec /script: no such file or directory" in message or oci.name == "crun"
+    assert message.count("\n") == 1 or oci.name != "own"
