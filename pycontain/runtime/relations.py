@@ -305,6 +305,9 @@ def _other(linux: Linux, spaces: dict[str, str]) -> None:
         raise RuleError(f"{group!r} is no group name", "intelRdt", "closID")
     if linux.get("personality", {}).get("flags"):
         raise RuleError("no flag is defined", "personality", "flags")
-    number_list(linux.get("memoryPolicy", {}).get("nodes", ""), "memoryPolicy", "nodes")
+    policy = linux.get("memoryPolicy")
+    if policy is not None and "mode" not in policy:
+        raise RuleError("invalid memory policy mode: it is missing", "memoryPolicy", "mode")
+    number_list((policy or {}).get("nodes", ""), "memoryPolicy", "nodes")
     if linux.get("netDevices") and "network" not in spaces:
         raise RuleError("needs a network namespace", "netDevices")

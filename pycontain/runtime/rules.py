@@ -58,14 +58,14 @@ def integer(low: int, high: int) -> Rule:
     return rule
 
 
-def one_of(*words: str) -> Rule:
+def one_of(*words: str, wrong: str = "unknown value") -> Rule:
     known = frozenset(words)
 
     def rule(value: object) -> None:
         if type(value) is not str:
             raise RuleError(f"must be a string, not {kind(value)}")
         if value not in known:
-            raise RuleError(f"unknown value {value!r}, must be one of {', '.join(words)}")
+            raise RuleError(f"{wrong} {value!r}, must be one of {', '.join(words)}")
 
     return rule
 

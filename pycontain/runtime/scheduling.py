@@ -43,6 +43,7 @@ MODES = {
     "MPOL_PREFERRED_MANY": 5,
     "MPOL_WEIGHTED_INTERLEAVE": 6,
 }
+_NODELESS = ("MPOL_DEFAULT", "MPOL_LOCAL")
 MODE_FLAGS = {
     "MPOL_F_NUMA_BALANCING": 1 << 13,
     "MPOL_F_RELATIVE_NODES": 1 << 14,
@@ -143,7 +144,12 @@ def _memory_policy(draft: Draft, policy: MemoryPolicy) -> None:
     if not nodes:
         program.call("set_mempolicy", mode, None, 0, target=policy["mode"])
         return
-    mask = bits(nodes, "linux.memoryPolicy.nodes")
+    mask = bits(nodes, "linux.memoryPolicy.nodes: invalid memory policy nodes")
+    if policy["mode"] in _NODELESS:
+        count = int.from_bytes(mask, "little").bit_count()
+        raise InvalidError(
+            f"linux.memoryPolicy.nodes: {policy['mode']}: mode requires 0 nodes but got {count}"
+        )
     # The kernel takes one bit less than it is told (set_mempolicy(2), BUGS).
     program.call(
         "set_mempolicy", mode, program.block(mask), len(mask) * 8 + 1, target=policy["mode"]

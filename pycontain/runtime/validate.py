@@ -365,11 +365,10 @@ _LINUX = record(
         ),
         "memoryPolicy": record(
             {
-                "mode": one_of(*MEMORY_MODES),
+                "mode": one_of(*MEMORY_MODES, wrong="invalid memory policy mode"),
                 "nodes": text,
-                "flags": array(one_of(*MEMORY_FLAGS)),
-            },
-            "mode",
+                "flags": array(one_of(*MEMORY_FLAGS, wrong="invalid memory policy flag")),
+            }
         ),
         "personality": record({"domain": one_of("LINUX", "LINUX32"), "flags": texts}, "domain"),
     }

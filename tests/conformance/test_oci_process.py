@@ -490,3 +490,21 @@ def test_a_missing_interpreter_is_told_in_one_line(oci: Oci, bundle: Bundle, ver
         message = oci.fails("exec", "one", "/script")
     assert "exec /script: no such file or directory" in message or oci.name == "crun"
     assert message.count("\n") == 1 or oci.name != "own"
+
+
+MEMORY_POLICIES = {
+    "no mode": ({}, "invalid memory policy mode"),
+    "mode": ({"mode": "INTERLEAVE"}, "invalid memory policy mode"),
+    "flag": ({"mode": "MPOL_PREFERRED", "flags": ["bad"]}, "invalid memory policy flag"),
+    "nodes": ({"mode": "MPOL_BIND", "nodes": "0-9876543210"}, "invalid memory policy node"),
+    "needless": ({"mode": "MPOL_DEFAULT", "nodes": "0-7"}, "mode requires 0 nodes but got 8"),
+}
+
+
+@pytest.mark.lacks(runc="not in 1.1", crun="not in 1.8")
+@pytest.mark.skipif(not Path("/proc/self/numa_maps").exists(), reason="a kernel without NUMA")
+@pytest.mark.parametrize("name", MEMORY_POLICIES)
+def test_a_wrong_memory_policy_is_refused(oci: Oci, bundle: Bundle, name: str) -> None:
+    bundle.linux["memoryPolicy"], expected = MEMORY_POLICIES[name]
+    bundle.write()
+    assert expected in oci.fails("run", "--bundle", bundle.path, "one")
