@@ -13,6 +13,7 @@ import posix
 from pycontain.cli import oci_options as table
 from pycontain.cli.oci_log import Log
 from pycontain.errors import (
+    ConflictError,
     InvalidError,
     NotFoundError,
     PycontainError,
@@ -228,7 +229,11 @@ def settle_poststart(
     if not failures:
         return
     if strict or _minor(found.state.version) >= 3:
-        found.kill(_signal.SIGKILL)
+        try:
+            found.kill(_signal.SIGKILL)
+        except ConflictError:
+            # Its program ended by itself meanwhile; the hook is what went wrong.
+            pass
         raise failures[0]
     for failure in failures:
         context.log.warning(str(failure))

@@ -170,6 +170,17 @@ def test_a_failing_poststart_hook_fails_run(oci: Oci, bundle: Bundle) -> None:
     oci.fails("state", "one")
 
 
+@pytest.mark.lacks(crun="a warning there")
+def test_a_failing_poststart_hook_is_told_when_the_program_has_ended(
+    oci: Oci, bundle: Bundle
+) -> None:
+    bundle.config["hooks"] = {"poststart": [shell("sleep 0.3; exit 3")]}
+    bundle.write()
+    message = oci.fails("run", "--bundle", bundle.path, "one")
+    assert "poststart" in message or oci.name == "runc"
+    assert "exit status 3" in message
+
+
 def test_a_hook_beyond_its_timeout_fails_create(oci: Oci, bundle: Bundle) -> None:
     bundle.config["hooks"] = {
         "createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}]
