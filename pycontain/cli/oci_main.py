@@ -127,13 +127,20 @@ def _root(options: Any) -> str:
     if not root and posix.geteuid() == 0 and not _is_users_root():
         return "/run/pycontain-oci"
     if not root:
-        from pycontain import paths
-
-        base = paths.environ("XDG_RUNTIME_DIR") or f"/tmp/pycontain-run-{posix.geteuid()}"
-        return base + "/pycontain-oci"
+        return default_root()
     if "\0" in root:
         raise UsageError("--root holds a NUL byte")
     return root if root.startswith("/") else f"{posix.getcwd()}/{root}"
+def default_root() -> str:
+    """Return the directory of container state when --root does not name one."""
+    if posix.geteuid() == 0:
+        return "/run/pycontain-oci"
+    from pycontain import paths
+
+    base = paths.environ("XDG_RUNTIME_DIR") or f"/tmp/pycontain-run-{posix.geteuid()}"
+    return base + "/pycontain-oci"
+
+
 
 
 def _is_users_root() -> bool:

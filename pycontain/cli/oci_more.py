@@ -6,7 +6,14 @@ from __future__ import annotations
 
 from pycontain.cli import oci_help
 from pycontain.cli import oci_main as oci
-from pycontain.errors import ConflictError, InvalidError, KernelError, PycontainError, UsageError
+from pycontain.errors import (
+    ConflictError,
+    InvalidError,
+    KernelError,
+    NotFoundError,
+    PycontainError,
+    UsageError,
+)
 from pycontain.oci import codec
 from pycontain.runtime import container, events, features
 from pycontain.runtime import state as states
@@ -33,6 +40,8 @@ def _help(context: Context, options: Any, words: list[str]) -> int:
 
 def _list(context: Context, options: Any, words: list[str]) -> int:
     _check_format(options)
+    if context.root != oci.default_root() and not states.exists(context.root):
+        raise NotFoundError(f"--root {context.root}: no such directory")
     found = _documents(context)
     if options.quiet:
         text = "".join(f"{entry['id']}\n" for entry in found).encode()

@@ -403,3 +403,9 @@ def _wait_for(path: Path, seconds: float = 10) -> None:
     while not path.exists():
         assert time.monotonic() < deadline, path
         time.sleep(0.01)
+
+
+@pytest.mark.lacks(runc="1.2 on", crun="lists nothing")
+def test_list_of_a_root_that_is_not_there_is_an_error(oci: Oci, tmp_path: Path) -> None:
+    oci.state_root = tmp_path / "nowhere"
+    assert str(oci.state_root) in oci.fails("list")
