@@ -126,12 +126,14 @@ class Container:
     def kill(self, signal: int, *, all: bool = False) -> None:
         """Send `signal` to init, or with `all` to every process of the container's cgroup.
 
-        Raises ConflictError when the container is stopped (with `all` that is no error: processes
-        outlive an init that has no pid namespace of its own).
+        Raises ConflictError when the container is stopped, unless processes outlive an init that
+        has no pid namespace of its own and are to be killed; with `all` that is no error at all.
         """
         status = self.status()
         if all:
             self._kill_all(signal)
+        elif status == states.STOPPED and signal == SIGKILL and self._outlived():
+            self.cgroup.kill()
         else:
             states.allow("kill", self.id, status)
             own = is_first(self.state.pid)
@@ -166,6 +168,12 @@ class Container:
 
         document = states.document(self.state, states.STOPPED)
         return hooks.run_each("poststop", stage, document, hooks.Place(0))
+
+    def _outlived(self) -> bool:
+        """Return whether there are processes that did not end with init."""
+        spaces = self.config().get("linux", {}).get("namespaces") or []
+        own = any(space["type"] == "pid" and not space.get("path") for space in spaces)
+        return not own and bool(self.cgroup.procs())
 
     def _ends_now(self) -> bool:
         """Return whether init ends within a moment: a kill just before may still be at work."""

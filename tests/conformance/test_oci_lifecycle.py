@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -409,3 +411,19 @@ def _wait_for(path: Path, seconds: float = 10) -> None:
 def test_list_of_a_root_that_is_not_there_is_an_error(oci: Oci, tmp_path: Path) -> None:
     oci.state_root = tmp_path / "nowhere"
     assert str(oci.state_root) in oci.fails("list")
+
+
+@pytest.mark.lacks(runc="1.2 on", crun="takes it for stopped")
+def test_kill_reaches_processes_that_outlive_init(oci: Oci, bundle: Bundle) -> None:
+    bundle.without_namespace("pid")
+    oci.running(bundle)
+    oci("exec", "--detach", "--pid-file", bundle.path / "pid", "one", "sleep", "100")
+    os.kill(oci.state()["pid"], signal.SIGKILL)
+    oci.wait("one")
+    other = os.pidfd_open(int((bundle.path / "pid").read_text()))
+    oci.fails("kill", "one", "TERM")
+    oci("kill", "one", "KILL")
+    assert select.select([other], [], [], 10)[0]
+    os.close(other)
+    os.waitpid(-1, os.WNOHANG)
+    oci.fails("kill", "one", "KILL")
