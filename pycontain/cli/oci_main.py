@@ -124,23 +124,21 @@ def _more(name: str) -> Run:
 
 def _root(options: Any) -> str:
     root: str = options.root
-    if not root and posix.geteuid() == 0 and not _is_users_root():
-        return "/run/pycontain-oci"
     if not root:
         return default_root()
     if "\0" in root:
         raise UsageError("--root holds a NUL byte")
     return root if root.startswith("/") else f"{posix.getcwd()}/{root}"
+
+
 def default_root() -> str:
     """Return the directory of container state when --root does not name one."""
-    if posix.geteuid() == 0:
+    if posix.geteuid() == 0 and not _is_users_root():
         return "/run/pycontain-oci"
     from pycontain import paths
 
     base = paths.environ("XDG_RUNTIME_DIR") or f"/tmp/pycontain-run-{posix.geteuid()}"
     return base + "/pycontain-oci"
-
-
 
 
 def _is_users_root() -> bool:
@@ -177,7 +175,11 @@ def _create(context: Context, options: Any, words: list[str]) -> int:
         context.root, words[0], with_bundle.path, with_bundle.spec, launch,
         manager_kind=context.manager, raw=with_bundle.raw,
     )  # fmt: skip
-    _write_pid(options, made, made.pid)
+    try:
+        announce(options, made.pid)
+    except BaseException:
+        made.delete(force=True)
+        raise
     return 0
 
 
@@ -403,8 +405,8 @@ def _occupy(numbers: range) -> None:
             raise UsageError(f"--preserve-fds: no room for descriptor {number}") from None
 
 
-def connect(path: str) -> int:
-    """Return a socket connected to the console socket `path`."""
+def connect(path: str, what: str = "console socket") -> int:
+    """Return a socket connected to `path`."""
     import _socket
 
     from pycontain.errors import KernelError
@@ -414,18 +416,35 @@ def connect(path: str) -> int:
         socket.connect(path)
     except OSError as error:
         socket.close()
-        raise KernelError("connect to console socket", path, error.errno or 22) from None
+        raise KernelError(f"connect to {what}", path, error.errno or 22) from None
     return socket.detach()
 
 
-def _write_pid(options: Any, made: Container, pid: int) -> None:
-    if not options.pid_file:
-        return
-    try:
+def announce(options: Any, pid: int) -> None:
+    """Tell the caller which process was started, the ways he asked for."""
+    if options.pidfd_socket:
+        _send_pidfd(options.pidfd_socket, pid)
+    if options.pid_file:
         write_pid_file(options.pid_file, pid)
-    except BaseException:
-        made.delete(force=True)
-        raise
+
+
+def _send_pidfd(path: str, pid: int) -> None:
+    import _socket
+
+    from pycontain.errors import KernelError
+
+    socket = _socket.socket(fileno=connect(path, "pidfd socket"))
+    try:
+        pidfd = posix.pidfd_open(pid)
+        try:
+            rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, pidfd.to_bytes(4, "little"))
+            socket.sendmsg([b"pidfd"], [rights])
+        finally:
+            posix.close(pidfd)
+    except OSError as error:
+        raise KernelError("send pidfd to", path, error.errno or 22) from None
+    finally:
+        socket.close()
 
 
 def write_pid_file(path: str, pid: int) -> None:

@@ -146,6 +146,7 @@ GLOBALS: tuple[Option, ...] = (
 
 _BUNDLE: Option = ("--bundle -b", TEXT, "DIR", "the bundle [current directory]")
 _CONSOLE: Option = ("--console-socket", TEXT, "SOCKET", "unix socket, gets the terminal's master")
+_PIDFD: Option = ("--pidfd-socket", TEXT, "SOCKET", "unix socket, gets the process's pidfd")
 _PID_FILE: Option = ("--pid-file", TEXT, "FILE", "write the process id to FILE")
 _DETACH: Option = ("--detach -d", FLAG, "", "do not wait for the process")
 _PRESERVE: Option = ("--preserve-fds", NUMBER, "N", "pass N more descriptors from 3 on")
@@ -154,6 +155,7 @@ _CREATE: tuple[Option, ...] = (
     _BUNDLE,
     ("--config -f", TEXT, "FILE", "another file than the bundle's config.json"),
     _CONSOLE,
+    _PIDFD,
     _PID_FILE,
     ("--no-pivot", FLAG, "", "do not use pivot_root (root file system on a ramdisk)"),
     ("--no-new-keyring", FLAG, "", "keep the session keyring of the caller"),
@@ -209,6 +211,7 @@ VERBS: dict[str, Verb] = {
         "exec --tty --cwd /srv web sh",
         (
             _CONSOLE,
+            _PIDFD,
             ("--cwd", TEXT, "DIR", "working directory"),
             ("--env -e", LIST, "NAME=VALUE", "add to the environment"),
             ("--tty -t", FLAG, "", "give it a terminal"),

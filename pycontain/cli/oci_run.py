@@ -36,8 +36,7 @@ def run(context: Context, options: Any, words: list[str]) -> int:
             manager_kind=context.manager, raw=loaded.raw,
         )  # fmt: skip
         try:
-            if options.pid_file:
-                oci.write_pid_file(options.pid_file, made.pid)
+            oci.announce(options, made.pid)
             oci.settle_poststart(context, made, made.poststart(), strict=True)
         except BaseException:
             made.delete(force=True)
@@ -94,8 +93,7 @@ def exec(context: Context, options: Any, words: list[str]) -> int:
         )
         if context.log.debugging:
             _log_affinity(context, process)
-        if options.pid_file:
-            _write_pid_or_kill(options.pid_file, init)
+        _announce_or_kill(options, init)
         if options.detach:
             return 0
         return attention.attend(init.pidfd, _console(near, launch), plain_newlines=True)
@@ -131,9 +129,9 @@ def _log_affinity(context: Context, process: Process) -> None:
         context.log.debug(f"initial CPU affinity: {int.from_bytes(mask, 'little'):#x}")
 
 
-def _write_pid_or_kill(path: str, init: Init) -> None:
+def _announce_or_kill(options: Any, init: Init) -> None:
     try:
-        oci.write_pid_file(path, init.pid)
+        oci.announce(options, init.pid)
     except BaseException:
         import _signal  # type: ignore[import-not-found]
 
@@ -144,9 +142,9 @@ def _write_pid_or_kill(path: str, init: Init) -> None:
 def _own_terminal(process: Process, launch: LaunchOptions, detached: bool) -> int:
     """Where the process wants a terminal and we stay: be the receiver of its master ourselves."""
     if detached or not process.get("terminal"):
-    launch.plain_newlines = True
         return -1
     near, launch.console = foreground.console_pair()
+    launch.plain_newlines = True
     return near
 
 

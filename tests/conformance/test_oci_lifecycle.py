@@ -427,3 +427,41 @@ def test_kill_reaches_processes_that_outlive_init(oci: Oci, bundle: Bundle) -> N
     os.close(other)
     os.waitpid(-1, os.WNOHANG)
     oci.fails("kill", "one", "KILL")
+
+
+@pytest.mark.lacks(runc="1.2 on", crun="not in 1.8")
+@pytest.mark.parametrize("verb", ["create", "run", "exec"])
+def test_the_pidfd_goes_to_its_socket(oci: Oci, bundle: Bundle, tmp_path: Path, verb: str) -> None:
+    bundle.command("sleep", "100")
+    if verb == "exec":
+        oci.running(bundle)
+    path, file = str(tmp_path / "pidfd"), tmp_path / "pid"
+    told = ("--pidfd-socket", path, "--pid-file", file)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen(1)
+        server.settimeout(10)
+        if verb == "create":
+            oci.create(bundle, "one", *told)
+        elif verb == "run":
+            bundle.write()
+            oci("run", "--detach", "--bundle", bundle.path, *told, "one")
+        else:
+            oci("exec", "--detach", *told, "one", "sleep", "100")
+        connection, _ = server.accept()
+        with connection:
+            _, fds, _, _ = socket.recv_fds(connection, 4096, 4)
+    assert len(fds) == 1
+    shown = Path(f"/proc/self/fdinfo/{fds[0]}").read_text().split()
+    assert shown[shown.index("Pid:") + 1] == file.read_text()
+    os.close(fds[0])
+
+
+@pytest.mark.lacks(runc="1.2 on", crun="not in 1.8")
+def test_a_pidfd_socket_that_nobody_holds_leaves_nothing(
+    oci: Oci, bundle: Bundle, tmp_path: Path
+) -> None:
+    bundle.write()
+    told = ("--pidfd-socket", tmp_path / "none")
+    assert "pidfd socket" in oci.fails("create", "--bundle", bundle.path, *told, "one")
+    oci.fails("state", "one")
