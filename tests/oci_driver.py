@@ -158,6 +158,7 @@ class Oci:
         )
         self.directory = directory
         self.state_root = directory / "state"
+        self.state_root.mkdir(mode=0o711, exist_ok=True)
         self.rootfs = rootfs
         self.count = 0
 
