@@ -62,6 +62,7 @@ PROPAGATION = {
     "runbindable": (f.MS_UNBINDABLE, True),
 }
 
+_MS_ATIMES = f.MS_NOATIME | f.MS_NODIRATIME | f.MS_RELATIME | f.MS_STRICTATIME
 _ATIMES = ("noatime", "atime", "strictatime", "nostrictatime", "relatime", "norelatime")
 # Switched off, they have no attribute of their own to clear: the kernel's default is relatime.
 _ATIME_OFF = ("nostrictatime", "norelatime")
@@ -76,6 +77,7 @@ class MountOptions:
 
     flags                    MS_* of mount(2)
     set, clear               attributes of mount_setattr(2) for the mount itself
+    named                    there is a word among them that is a flag, on or off
     rec_set, rec_clear       the same for the whole tree
     propagation              (MS_*, recursive) in the order given
     data                     what is left, comma-separated, for the file system
@@ -83,8 +85,8 @@ class MountOptions:
     """
 
     __slots__ = (
-        "bind", "clear", "copy_up", "data", "flags", "idmap", "propagation", "rec_clear", "rec_set",
-        "recursive", "remount", "set",
+        "bind", "clear", "copy_up", "data", "flags", "idmap", "named", "propagation", "rec_clear",
+        "rec_set", "recursive", "remount", "set",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -93,6 +95,7 @@ class MountOptions:
         self.propagation: list[tuple[int, bool]] = []
         self.data = ""
         self.bind = self.recursive = self.remount = self.copy_up = False
+        self.named = False
         self.idmap = ""
 
 
@@ -112,6 +115,8 @@ def parse(words: Sequence[str]) -> MountOptions:
         elif word:
             data.append(word)
     options.data = ",".join(data)
+    if options.flags & _MS_ATIMES:
+        _choose_atime(options)
     return options
 
 
@@ -121,7 +126,26 @@ def _apply(options: MountOptions, word: str) -> None:
         options.flags &= ~flag
     else:
         options.flags |= flag
-    options.set, options.clear = _attributes(word, options.set, options.clear)
+    if flag:
+        options.named = True
+    if not flag & _MS_ATIMES:
+        options.set, options.clear = _attributes(word, options.set, options.clear)
+
+
+def _choose_atime(options: MountOptions) -> None:
+    """Set the attributes as mount(2) takes the flags: all at once, and none of them is "as it is".
+
+    So a word that switches one of them off changes nothing (mount(8) has it that way, too).
+    """
+    if options.flags & f.MS_STRICTATIME:
+        options.set |= f.MOUNT_ATTR_STRICTATIME
+    elif options.flags & f.MS_NOATIME:
+        options.set |= f.MOUNT_ATTR_NOATIME
+    options.clear |= f.MOUNT_ATTR_ATIME
+    if options.flags & f.MS_NODIRATIME:
+        options.set |= f.MOUNT_ATTR_NODIRATIME
+    else:
+        options.clear |= f.MOUNT_ATTR_NODIRATIME
 
 
 def _apply_recursive(options: MountOptions, word: str) -> None:

@@ -294,7 +294,11 @@ def is_directory(source: str, index: int) -> bool:
 
 
 def _set_attributes(draft: Draft, tree: Reg | int, options: MountOptions, path: str) -> None:
-    """Write the flags of a detached tree. Without a word on propagation nothing is shared."""
+    """Write the flags of a detached tree. Without a word on propagation nothing is shared.
+
+    One flag named is all of them named, as in mount(2): those that are not are switched off, but
+    for what the host may have locked where there is a user namespace.
+    """
     program = draft.program
     whole = c.AT_EMPTY_PATH | c.AT_RECURSIVE
     changes = options.propagation or [(c.MS_PRIVATE, True)]
@@ -302,8 +306,17 @@ def _set_attributes(draft: Draft, tree: Reg | int, options: MountOptions, path: 
         attr = program.block(attributes(0, 0, flag))
         how = whole if recursive else c.AT_EMPTY_PATH
         program.call("mount_setattr", tree, "", how, attr, 32, target=path)
-    _attribute_call(draft, tree, c.AT_EMPTY_PATH, options.set, options.clear, path)
+    clear = options.clear
+    if options.named:
+        clear |= (_FREE if draft.inputs.user_namespace else _EVERY_FLAG) & ~options.set
+    _attribute_call(draft, tree, c.AT_EMPTY_PATH, options.set, clear, path)
     _attribute_call(draft, tree, whole, options.rec_set, options.rec_clear, path)
+
+
+_FREE = c.MOUNT_ATTR_NOSYMFOLLOW
+_EVERY_FLAG = (
+    _FREE | c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_NOEXEC
+)
 
 
 def _attribute_call(

@@ -294,6 +294,37 @@ def test_bind_mount_options(oci: Oci, bundle: Bundle, tmp_path: Path, option: st
     assert option in options_of(oci, bundle, "/mnt")
 
 
+# What is asked of a bind, and what the mount has that was read-only, nosuid, noexec and noatime.
+REMOUNTED = {
+    "rbind": {"ro", "nosuid", "noexec", "noatime"},
+    "rbind ro": {"ro", "noatime"},
+    "rbind exec": {"noatime"},
+    "rbind nodev rw": {"nodev", "noatime"},
+    "rbind atime": {"noatime"},
+    "rbind nosuid relatime": {"nosuid", "relatime"},
+    "rbind nosuid nodiratime": {"nosuid", "nodiratime", "relatime"},
+    "rbind nosuid strictatime": {"nosuid"},
+}
+
+
+@pytest.mark.lacks(runc="1.2 on: a word that switches off does nothing before")
+@pytest.mark.parametrize("words", REMOUNTED)
+def test_one_flag_of_a_bind_mount_names_them_all(
+    oci: Oci, bundle: Bundle, tmp_path: Path, words: str
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    subprocess.run(["mount", "--bind", source, source], check=True)
+    flags = "remount,ro,nosuid,noexec,noatime"
+    subprocess.run(["mount", "--bind", "-o", flags, source, source], check=True)
+    try:
+        bundle.mount("/mnt", "bind", str(source), *words.split())
+        every = {"ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime"}
+        assert options_of(oci, bundle, "/mnt") & every == REMOUNTED[words]
+    finally:
+        subprocess.run(["umount", source], check=True)
+
+
 def test_a_bind_mount_of_a_file_makes_its_target(oci: Oci, bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("bound")
     bundle.mount("/deep/er/target", "bind", str(tmp_path / "file"), "bind", "ro")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from pycontain.runtime.mountoptions import parse
 from pycontain.syscalls import constants as c
 
@@ -29,9 +31,16 @@ def test_recursive_words_leave_the_mount_itself_to_the_others() -> None:
 
 def test_an_access_time_mode_replaces_the_whole_field() -> None:
     options = parse(["noatime"])
-    assert (options.set, options.clear) == (c.MOUNT_ATTR_NOATIME, c.MOUNT_ATTR_ATIME)
+    assert options.set == c.MOUNT_ATTR_NOATIME
+    assert options.clear == c.MOUNT_ATTR_ATIME | c.MOUNT_ATTR_NODIRATIME
     options = parse(["noatime", "strictatime"])
     assert options.set == c.MOUNT_ATTR_STRICTATIME
+
+
+@pytest.mark.parametrize("word", ["atime", "diratime", "norelatime", "nostrictatime"])
+def test_an_access_time_mode_switched_off_leaves_the_mounts_own(word: str) -> None:
+    options = parse([word])
+    assert (options.set, options.clear, options.named) == (0, 0, True)
 
 
 def test_rbind_and_rshared_are_not_taken_for_recursive_flags() -> None:
