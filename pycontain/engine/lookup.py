@@ -88,6 +88,36 @@ class Layers:
             here = step
         return here
 
+    def lost(self, path: str) -> str:
+        """Return where the link `path` leads, without links, when nothing is there yet; else "".
+
+        It is "" as well where nothing can be made: below a file, or links in a circle.
+        """
+        try:
+            if self.find(path) is not None:
+                return ""
+        except InvalidError:
+            return ""
+        here: list[str] = []
+        left = [part for part in path.split("/") if part][::-1]
+        through_link = False
+        while left:
+            name = left.pop()
+            if name == "..":
+                del here[-1:]
+            elif name != ".":
+                above = self.find("/".join(here))
+                step = self._step(above, name) if above else None
+                if isinstance(step, str):
+                    through_link = True
+                    here = [] if step.startswith("/") else here
+                    left.extend([part for part in step.split("/") if part][::-1])
+                elif step and self.status(step).st_mode & _KIND != _DIRECTORY:
+                    return ""
+                else:
+                    here.append(name)
+        return "/".join(here) if through_link else ""
+
     # what `find` found: the top layer's entry is the one that shows
 
     def status(self, place: Place) -> posix.stat_result:

@@ -3,7 +3,8 @@
 A container gets /proc, /sys, /dev and three files below /etc mounted. Where an image has nothing
 at these names, each start would have to make them in the container's own layer: six inodes and a
 copy of /etc, a millisecond on ext4, and as much again to remove them. What the image does have, of
-whatever kind, is left alone: mounting on it is the runtime's business.
+whatever kind, is left alone: mounting on it is the runtime's business. A link that leads nowhere is
+followed, and what it leads to is made: /etc/resolv.conf may be one into /run.
 """
 
 from __future__ import annotations
@@ -56,16 +57,35 @@ def _fill(stage: str, layers: Layers) -> None:
     status = layers.status(etc) if etc else None
     if status is not None and not stat.S_ISDIR(status.st_mode):
         return
+    for name in FILES:
+        lost = layers.lost(f"/etc/{name}") if etc else ""
+        if lost:
+            _make_file(stage, layers, lost)
     missing = [name for name in FILES if etc is None or layers.child(etc, name) is None]
     if not missing:
         return
-    _directory(f"{stage}/etc", None)
+    os.makedirs(f"{stage}/etc", exist_ok=True)
+    os.chmod(f"{stage}/etc", 0o755)
     for name in missing:
         with open(f"{stage}/etc/{name}", "xb") as file:
             os.fchmod(file.fileno(), 0o644)
     if status is not None:
         # The topmost directory's attributes are the ones that show.
         _directory(f"{stage}/etc", status)
+
+
+def _make_file(stage: str, layers: Layers, path: str) -> None:
+    parts = path.split("/")
+    above = ["/".join(parts[:n]) for n in range(1, len(parts))]
+    for directory in above:
+        if not os.path.isdir(f"{stage}/{directory}"):
+            _directory(f"{stage}/{directory}", None)
+    with open(f"{stage}/{path}", "wb") as file:
+        os.fchmod(file.fileno(), 0o644)
+    for directory in reversed(above):
+        place = layers.find(directory)
+        if place is not None:
+            _directory(f"{stage}/{directory}", layers.status(place))
 
 
 def _directory(path: str, like: os.stat_result | None) -> None:

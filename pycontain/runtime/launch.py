@@ -105,6 +105,17 @@ def launch_init(spec: Spec, options: LaunchOptions) -> Init:
     subclasses for a program that cannot be run), InvalidError, UnsupportedError, and what the
     hooks and the network raise; nothing is left of the child then.
     """
+    try:
+        return _launch_init(spec, options)
+    except KernelError as error:
+        from pycontain.runtime import dangling
+
+        if options.rootfs_mounts or not dangling.mend(spec, options.bundle, error):
+            raise
+    return _launch_init(spec, options)
+
+
+def _launch_init(spec: Spec, options: LaunchOptions) -> Init:
     with gather.Gathered() as held:
         inputs = gather.for_init(spec, options, held)
         spaces = namespaces.asked(spec.get("linux", {}))

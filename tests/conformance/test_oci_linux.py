@@ -503,3 +503,33 @@ def test_host_mounts_are_not_seen(oci: Oci, bundle: Bundle) -> None:
     assert places <= {
         "/", "/proc", "/dev", "/dev/pts", "/dev/shm", "/sys", "/proc/kcore", "/proc/sys",
     } | {f"/dev/{n}" for n in ("null", "zero", "full", "random", "urandom", "tty")}  # fmt: skip
+
+
+@pytest.mark.lacks(crun="an error there")
+@pytest.mark.parametrize("link", ["/run/deep/er/file", "../run/deep/er/file", "/jump/er/file"])
+@pytest.mark.parametrize("kind", ["file", "directory", "tmpfs"])
+def test_a_mount_point_behind_a_dangling_link_is_made(
+    oci: Oci, bundle: Bundle, tmp_path: Path, link: str, kind: str
+) -> None:
+    (bundle.rootfs / "etc/target").symlink_to(link)
+    (bundle.rootfs / "jump").symlink_to("run/deep")
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_text("bound")
+    if kind == "tmpfs":
+        bundle.mount("/etc/target", "tmpfs", "tmpfs")
+    else:
+        path = source / "file" if kind == "file" else source
+        bundle.mount("/etc/target", "bind", str(path), "bind")
+    bundle.shell("cd /; cat /proc/self/mountinfo | cut -d' ' -f5 | grep ^/run")
+    assert oci.output(bundle) == "/run/deep/er/file\n"
+    assert (bundle.rootfs / "run/deep/er/file").is_dir() == (kind != "file")
+    assert not Path("/run/deep").exists()
+
+
+def test_a_mount_point_behind_links_in_a_circle_is_an_error(oci: Oci, bundle: Bundle) -> None:
+    (bundle.rootfs / "one").symlink_to("two")
+    (bundle.rootfs / "two").symlink_to("one")
+    bundle.mount("/one/deep", "tmpfs", "tmpfs")
+    bundle.write()
+    assert "/one" in oci.fails("run", "--bundle", bundle.path, "one")

@@ -36,6 +36,28 @@ def test_nothing_is_made_below_an_etc_that_is_a_link(cli: Cli, tmp_path: Path) -
     assert points(cli, tmp_path, [*base, symlink("etc", "tmp")]) == ["dev", "proc", "sys"]
 
 
+@pytest.mark.parametrize(
+    "link", ["../run/here/stub.conf", "/run/here/stub.conf", "/jump/stub.conf"]
+)
+def test_what_a_dangling_link_leads_to_is_made(cli: Cli, tmp_path: Path, link: str) -> None:
+    image = [
+        *busybox_entries(), symlink("etc/resolv.conf", link), symlink("jump", "run/here"),
+        directory("run", mode=0o751, uid=3, gid=4),
+    ]  # fmt: skip
+    found = points(cli, tmp_path, image)
+    assert found[-5:] == ["proc", "run", "run/here", "run/here/stub.conf", "sys"]
+    assert "etc/resolv.conf" not in found
+    show = "cat /etc/resolv.conf; stat -c '%a %u %g' /run; readlink /etc/resolv.conf"
+    done = cli("run", "--rm", "--dns", "192.0.2.1", "hostile", "sh", "-c", show)
+    assert done.stdout.decode().splitlines() == ["nameserver 192.0.2.1", "751 3 4", link]
+
+
+def test_nothing_is_made_where_a_file_is_in_the_way(cli: Cli, tmp_path: Path) -> None:
+    link = symlink("etc/resolv.conf", "/run/stub.conf")
+    found = points(cli, tmp_path, [*busybox_entries(), link, file("run", b"a file")])
+    assert not any(path.startswith("run") for path in found)
+
+
 def test_what_a_whiteout_hides_is_missing(cli: Cli, tmp_path: Path) -> None:
     below = [*busybox_entries(), file("etc/hosts", b"old\n")]
     assert "etc/hosts" in points(cli, tmp_path, below, [file("etc/.wh.hosts")])
