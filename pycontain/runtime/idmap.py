@@ -112,7 +112,11 @@ def trees(spec: Spec, inputs: Inputs) -> dict[int, int]:
                 uids = mount.get("uidMappings") or spec["linux"].get("uidMappings") or []
                 gids = mount.get("gidMappings") or spec["linux"].get("gidMappings") or []
                 deep = options.idmap == "ridmap"
-                _map_tree(found[index], uids, gids, deep=deep, source=source)
+                joined = inputs.namespaces.get("user", -1)
+                if uids or joined < 0:
+                    _map_tree(found[index], uids, gids, deep=deep, source=source)
+                else:
+                    _attach_ids(found[index], joined, deep=deep, source=source)
     except BaseException:
         for fd in found.values():
             posix.close(fd)
@@ -156,14 +160,20 @@ def _map_tree(
     tree: int, uids: list[IdMapping], gids: list[IdMapping], *, deep: bool, source: str
 ) -> None:
     namespace = user_namespace(uids, gids)
+    try:
+        _attach_ids(tree, namespace, deep=deep, source=source)
+    finally:
+        posix.close(namespace)
+
+
+def _attach_ids(tree: int, namespace: int, *, deep: bool, source: str) -> None:
+    """Map the ids of `tree` as the user namespace does."""
     flags = c.AT_EMPTY_PATH | (c.AT_RECURSIVE if deep else 0)
     try:
         kernel.mount_setattr(tree, "", flags, c.MOUNT_ATTR_IDMAP, userns_fd=namespace)
     except OSError as error:
         hint = "its file system may not support id-mapped mounts"
         raise KernelError("map ids of", source, error, call="mount_setattr", hint=hint) from None
-    finally:
-        posix.close(namespace)
 
 
 def user_namespace(uids: list[IdMapping], gids: list[IdMapping]) -> int:

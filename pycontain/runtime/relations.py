@@ -164,8 +164,6 @@ def _mount(mount: Mount) -> None:
     for key in ("uidMappings", "gidMappings"):
         if not mount.get(key):
             raise RuleError("is missing: both id mappings or neither", key)
-    if not mount.get("source", "").startswith("/"):
-        raise RuleError("must be an absolute path where ids are mapped", "source")
 
 
 def _mappings(linux: Linux, spaces: dict[str, str]) -> None:

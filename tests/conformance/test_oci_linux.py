@@ -533,3 +533,33 @@ def test_a_mount_point_behind_links_in_a_circle_is_an_error(oci: Oci, bundle: Bu
     bundle.mount("/one/deep", "tmpfs", "tmpfs")
     bundle.write()
     assert "/one" in oci.fails("run", "--bundle", bundle.path, "one")
+
+
+@pytest.mark.lacks(runc="not in 1.1", crun="not in 1.8")
+@pytest.mark.parametrize("joined", [False, True])
+def test_an_id_mapped_mount_of_the_bundles(oci: Oci, bundle: Bundle, joined: bool) -> None:
+    (bundle.path / "data").mkdir()
+    (bundle.path / "data/file").touch()
+    mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    bundle.path.chmod(0o755)
+    for parent in (bundle.path, *bundle.path.parents[:2]):
+        parent.chmod(parent.stat().st_mode | 0o011)
+    if joined:
+        other = oci.bundle()
+        other.namespace("user")
+        other.linux["uidMappings"] = other.linux["gidMappings"] = mapping
+        subprocess.run(["chown", "-R", "100000:100000", other.rootfs], check=True)
+        oci.running(other, "other")
+        bundle.namespace("user", f"/proc/{oci.state('other')['pid']}/ns/user")
+        subprocess.run(["chown", "-R", "100000:100000", bundle.rootfs], check=True)
+        bundle.mount("/mnt", "bind", "data", "bind", "idmap")
+    else:
+        bundle.mount("/mnt", "bind", "data", "bind")
+        bundle.config["mounts"][-1]["uidMappings"] = mapping
+        bundle.config["mounts"][-1]["gidMappings"] = mapping
+    bundle.command("stat", "-c", "%u:%g", "/mnt/file")
+    bundle.write()
+    done = oci("run", "--bundle", bundle.path, "one", status=None)
+    if "may not support id-mapped" in done.err:
+        pytest.skip("needs a file system with id-mapped mounts")
+    assert done.out == ("0:0\n" if joined else "100000:100000\n"), done.err
