@@ -9,16 +9,18 @@ Source: runtime-spec config-linux.md "Default Devices", "/dev symbolic links".
 from __future__ import annotations
 
 import errno
+import posix
 
 from pycontain.errors import InvalidError, quote
 from pycontain.runtime import mountoptions
 from pycontain.runtime.draft import INSIDE, S_IFREG, Draft, split
 from pycontain.runtime.mounts import is_bind
 from pycontain.syscalls import constants as c
+from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pycontain.oci.runtime import Device
+    from pycontain.oci.runtime import Device, Spec
     from pycontain.syscalls.ops import Reg
 
 TIOCSWINSZ = 0x5414
@@ -29,6 +31,7 @@ PLAIN_TERMIOS = bytes.fromhex(
     # drivers/tty/tty_io.c, pts in pty.c); c_oflag is OPOST without ONLCR.
     "00050000 01000000 bf000000 3b8a0000 00 031c7f150400010011131a00120f1716000000"
 )
+_FORMAT = 0o170000
 S_IFCHR = 0o020000
 S_IFBLK = 0o060000
 S_IFIFO = 0o010000
@@ -84,6 +87,44 @@ def write(draft: Draft) -> None:
             _remove(draft, draft.dev, name, "/dev/" + name)
         program.call(
             "symlinkat", target, draft.dev, name, ok=(errno.EEXIST,), target="/dev/" + name
+        )
+
+
+def check_places(spec: Spec) -> None:
+    """Raise InvalidError where the rootfs has something else at the path of a device.
+
+    Source: runtime-spec config-linux.md "Devices". What a mount covers is not looked at.
+    """
+    covered = tuple("/".join(split(m["destination"])) + "/" for m in spec.get("mounts") or [])
+    top = posix.open(spec["root"]["path"], posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        for n, device in enumerate(spec["linux"].get("devices") or []):
+            path = "/".join(split(device["path"]))
+            if not (path + "/").startswith(covered):
+                _check_place(top, path, device, f"linux.devices[{n}].path")
+    finally:
+        posix.close(top)
+
+
+def _check_place(top: int, path: str, device: Device, where: str) -> None:
+    flags = posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    try:
+        fd = kernel.openat2(top, path, flags, 0, c.RESOLVE_IN_ROOT | c.RESOLVE_NO_MAGICLINKS)
+    except OSError:
+        return
+    try:
+        there = posix.fstat(fd)
+    finally:
+        posix.close(fd)
+    kind = TYPES[device["type"]]
+    if there.st_mode & _FORMAT != kind:
+        raise InvalidError(f"{where}: {device['path']} has incorrect ftype, it is in the rootfs")
+    major, minor = posix.major(there.st_rdev), posix.minor(there.st_rdev)
+    wanted = f"{device.get('major', 0)}:{device.get('minor', 0)}"
+    if kind != S_IFIFO and f"{major}:{minor}" != wanted:
+        raise InvalidError(
+            f"{where}: {device['path']} has incorrect major:minor: "
+            f"{major}:{minor} doesn't match expected {wanted}"
         )
 
 

@@ -236,6 +236,10 @@ def _trees(spec: Spec, inputs: Inputs, held: Gathered) -> None:
         if inputs.user_namespace and not inputs.rootless:
             inputs.root_tree = held.keep(_root_tree(spec, inputs))
             inputs.stub_fd = held.keep(_reachable_stub())
+    if not inputs.rootfs_mounts and spec.get("linux", {}).get("devices"):
+        from pycontain.runtime import devices
+
+        devices.check_places(spec)
     if inputs.user_namespace and not inputs.rootless and spec["linux"].get("devices"):
         from pycontain.runtime import devices, mappednodes
 

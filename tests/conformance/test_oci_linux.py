@@ -563,3 +563,33 @@ def test_an_id_mapped_mount_of_the_bundles(oci: Oci, bundle: Bundle, joined: boo
     if "may not support id-mapped" in done.err:
         pytest.skip("needs a file system with id-mapped mounts")
     assert done.out == ("0:0\n" if joined else "100000:100000\n"), done.err
+
+
+@pytest.mark.lacks(runc="takes what is there", crun="takes what is there")
+@pytest.mark.parametrize("there", ["file", "other device", "link"])
+def test_something_else_at_the_path_of_a_device_is_an_error(
+    oci: Oci, bundle: Bundle, there: str
+) -> None:
+    (bundle.rootfs / "data").mkdir()
+    place = bundle.rootfs / "data/null"
+    if there == "file":
+        place.write_text("precious")
+    elif there == "link":
+        place.symlink_to("/dev/null")
+    else:
+        os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    bundle.linux["devices"] = [{"path": "/data/null", "type": "c", "major": 1, "minor": 3}]
+    bundle.write()
+    message = oci.fails("run", "--bundle", bundle.path, "one")
+    wrong = "incorrect major:minor: 1:5" if there == "other device" else "incorrect ftype"
+    assert f"/data/null has {wrong}" in message
+    if there == "file":
+        assert place.read_text() == "precious"
+
+
+def test_a_device_that_is_there_already_is_taken(oci: Oci, bundle: Bundle) -> None:
+    (bundle.rootfs / "data").mkdir()
+    os.mknod(bundle.rootfs / "data/null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    bundle.linux["devices"] = [{"path": "/data/null", "type": "c", "major": 1, "minor": 3}]
+    bundle.command("stat", "-c", "%t:%T", "/data/null")
+    assert oci.output(bundle) == "1:3\n"
