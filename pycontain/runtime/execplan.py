@@ -8,7 +8,7 @@ no process of the container can reach them (CVE-2016-9962).
 
 from __future__ import annotations
 
-from pycontain.runtime import devices, plan, process
+from pycontain.runtime import devices, namespaces, plan, process
 from pycontain.runtime.draft import Draft, Inputs
 from pycontain.syscalls import constants as c
 
@@ -52,8 +52,7 @@ def _join(draft: Draft, flags: int) -> None:
     if flags:
         program.call("setns", inputs.join_pidfd, flags, target="init process")
     if inputs.user_namespace:
-        program.call("setresgid", 0, 0, 0, target="0")
-        program.call("setresuid", 0, 0, 0, target="0")
+        namespaces.become_first(draft)
     if inputs.join_root >= 0:
         # A container without a mount namespace of its own has its root by chroot(2).
         program.call("fchdir", inputs.join_root, target="/")

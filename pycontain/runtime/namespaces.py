@@ -8,11 +8,12 @@ the first process enters it. Who writes the id maps is `idmap`'s business.
 from __future__ import annotations
 
 from pycontain.errors import InvalidError
+from pycontain.runtime import capabilities
 from pycontain.syscalls import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pycontain.oci.runtime import Linux
+    from pycontain.oci.runtime import IdMapping, Linux
     from pycontain.runtime.draft import Draft
 
 FLAGS = {
@@ -86,8 +87,29 @@ def take_root(draft: Draft, spaces: dict[str, str]) -> None:
         return
     program.step("enter user namespace", "linux.uidMappings")
     # Files made from here on belong to the container's root, not to an unmapped id.
-    program.call("setresgid", 0, 0, 0, target="0")
-    program.call("setresuid", 0, 0, 0, target="0")
+    become_first(draft)
+
+
+def become_first(draft: Draft) -> None:
+    """Write: take the ids of root in the user namespace, or the first there are without a root."""
+    linux, program = draft.spec.get("linux", {}), draft.program
+    gid, uid = _first(linux.get("gidMappings")), _first(linux.get("uidMappings"))
+    program.call("setresgid", gid, gid, gid, target=str(gid))
+    program.call("setresuid", uid, uid, uid, target=str(uid))
+    if uid:
+        # Who is not root has capabilities after an exec only if they are ambient; capset(2) takes
+        # them away again at the end.
+        last = draft.inputs.last_capability
+        every = (1 << last + 1) - 1
+        header = program.block(capabilities.header())
+        program.call("capset", header, program.block(capabilities.data(every, every, every)))
+        for bit in range(last + 1):
+            program.call("prctl", c.PR_CAP_AMBIENT, c.PR_CAP_AMBIENT_RAISE, bit, 0, 0)
+
+
+def _first(mappings: list[IdMapping] | None) -> int:
+    ids = [mapping.get("containerID", 0) for mapping in mappings or []]
+    return 0 if 0 in ids or not ids else ids[0]
 
 
 def cgroup(draft: Draft, spaces: dict[str, str]) -> None:

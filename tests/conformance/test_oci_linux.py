@@ -593,3 +593,20 @@ def test_a_device_that_is_there_already_is_taken(oci: Oci, bundle: Bundle) -> No
     bundle.linux["devices"] = [{"path": "/data/null", "type": "c", "major": 1, "minor": 3}]
     bundle.command("stat", "-c", "%t:%T", "/data/null")
     assert oci.output(bundle) == "1:3\n"
+
+
+@pytest.mark.lacks(runc="later than 1.4", crun="fails")
+def test_a_user_namespace_without_a_root(oci: Oci, bundle: Bundle) -> None:
+    subprocess.run(["chown", "-R", "100000:200000", bundle.rootfs], check=True)
+    for parent in (bundle.path, *bundle.path.parents[:2]):
+        parent.chmod(parent.stat().st_mode | 0o011)
+    bundle.namespace("user")
+    bundle.linux["uidMappings"] = [{"containerID": 1000, "hostID": 100000, "size": 1}]
+    bundle.linux["gidMappings"] = [{"containerID": 1000, "hostID": 200000, "size": 1}]
+    bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    points = next(m for m in bundle.config["mounts"] if m["destination"] == "/dev/pts")
+    points["options"].remove("gid=5")
+    show = ("sh", "-c", "id -u; id -g; cat /proc/self/uid_map")
+    bundle.command("sleep", "100")
+    oci.running(bundle)
+    assert oci.exec("one", *show).out.split() == ["1000", "1000", "1000", "100000", "1"]
