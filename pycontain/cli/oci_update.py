@@ -45,6 +45,9 @@ def resources(options: Any) -> Resources:
             value = getattr(options, key)
             if value:
                 found.setdefault(group, {})[field] = convert("--" + key.replace("_", "-"), value)
+    if found.get("pids", {}).get("limit") == 0:
+        # Asked for by name it is a limit; the least one there is.
+        found["pids"]["limit"] = 1
     return tolerate.without_zeros(validate.validate_resources(found, "update"))
 
 

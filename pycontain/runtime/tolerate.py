@@ -22,6 +22,12 @@ _DENY_ALL: DeviceRule = {"allow": False, "access": "rwm"}
 _KEPT_ZERO = frozenset(("burst", "idle", "swappiness"))
 """Resources whose zero is a value."""
 
+_ZERO_IS_NONE = ("1.0.", "1.1.", "1.2.")
+"""Versions of the specification in which pids.limit 0 is no limit.
+
+From 1.3 on it is one, and it means 1: the kernel lets nobody into a cgroup that may hold nobody.
+"""
+
 
 def _allow(kind: str, major: int, minor: int, access: str = "rwm") -> DeviceRule:
     return {"allow": True, "type": kind, "major": major, "minor": minor, "access": access}
@@ -57,6 +63,9 @@ def adjust(spec: Spec) -> list[str]:
         # As runc and crun; of a masked path nobody would see that another was meant.
         linux["readonlyPaths"] = [_from_root(path) for path in linux["readonlyPaths"]]
     if linux.get("resources"):
+        pids = linux["resources"].get("pids")
+        if pids and pids.get("limit") == 0 and not spec["ociVersion"].startswith(_ZERO_IS_NONE):
+            pids["limit"] = 1
         linux["resources"] = without_zeros(linux["resources"])
     _guard_devices(spec)
     _give_modes(spec)

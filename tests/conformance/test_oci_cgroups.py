@@ -286,10 +286,21 @@ def test_update_by_flags_leaves_alone_what_is_zero(oci: Oci, bundle: Bundle, pat
     }
     oci.running(bundle)
     oci("update", "--memory", "0", "--memory-swap", "0", "--memory-reservation", "0", "one")
-    oci("update", "--pids-limit", "0", "--cpu-quota", "0", "one")
+    oci("update", "--cpu-quota", "0", "one")
     assert cgroup_file(path, *KNOBS[0][2:]).read_text().strip() == str(LIMIT)
     assert cgroup_file(path, *KNOBS[2][2:]).read_text().strip() == "20"
     assert cgroup_file(path, *KNOBS[4][2:]).read_text().strip() == KNOBS[4][3 if UNIFIED else 2][-1]
+
+
+@pytest.mark.lacks(runc="1.4 on", crun="writes the zero")
+def test_no_process_more_is_a_limit_of_one(oci: Oci, bundle: Bundle, path: str) -> None:
+    bundle.config["ociVersion"] = "1.3.0"
+    bundle.linux["resources"] = {"pids": {"limit": 0}}
+    oci.running(bundle)
+    assert cgroup_file(path, *KNOBS[2][2:]).read_text().strip() == "1"
+    oci("update", "--pids-limit", "-1", "one")
+    oci("update", "--pids-limit", "0", "one")
+    assert cgroup_file(path, *KNOBS[2][2:]).read_text().strip() == "1"
 
 
 @pytest.mark.lacks(crun="writes the zeros")

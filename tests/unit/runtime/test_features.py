@@ -122,6 +122,7 @@ def test_a_limit_of_zero_is_no_limit() -> None:
         "unified": {"memory.swap.max": "0"},
     }
     document = config(resources=resources)
+    document["ociVersion"] = "1.2.1"
     tolerate.adjust(document)
     found = document["linux"]["resources"]
     del found["devices"]
