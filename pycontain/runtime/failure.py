@@ -52,6 +52,8 @@ HINTS = {
     ): "a magic link of /proc is no directory of the container",
     ("set user", errno.EINVAL): "the id is not mapped in the user namespace",
     ("set capabilities", errno.EPERM): "the caller lacks a capability that the process shall have",
+    ("set scheduler", errno.EPERM): "it takes CAP_SYS_NICE, and SCHED_DEADLINE every CPU: "
+    "that process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus)",
     ("set resource limit", errno.EPERM): "raising a hard limit takes CAP_SYS_RESOURCE",
     ("join cgroup", errno.EINVAL): "a process of a real-time policy needs cpu.rt_runtime_us there; "
     "start it under another (chrt --other 0)",

@@ -37,7 +37,7 @@ def below(paths: dict[str, str], wanted: Sequence[str]) -> dict[str, str]:
 def _joined(directory: str, path: str) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts or "\0" in path:
-        raise InvalidError(f"--cgroup: {path} is not a sub cgroup path")
+        raise InvalidError(f"--cgroup: bad sub cgroup path: {path} is not a sub cgroup path")
     whole = "/".join([directory, *parts])
     try:
         posix.stat(whole)
