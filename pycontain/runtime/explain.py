@@ -106,7 +106,8 @@ def _inputs(spec: Spec, options: LaunchOptions, names: dict[int, str]) -> Inputs
     if options.cgroup is not None:
         inputs.cgroup_fds = [named(file) for file in options.cgroup.join_files()]
         inputs.cgroup_paths = options.cgroup.paths()
-    inputs.private_parent = "/" if linux.get("rootfsPropagation") else ""
+    if linux.get("rootfsPropagation") in ("shared", "rshared"):
+        inputs.private_parent = "/"
     return inputs
 
 

@@ -72,6 +72,7 @@ def _set_proc_aside(draft: Draft, flags: int) -> None:
 def _put_proc_back(draft: Draft) -> None:
     if not draft.proc_aside or draft.proc is None:
         return
+    draft.program.step("put proc in its place", "mounts")
     draft.proc_aside = False
     target = draft.open("/proc", _DIRECTORY, _STRICT)
     draft.program.call("move_mount", draft.proc, "", target, "", _ATTACH, target="/proc")
@@ -114,6 +115,7 @@ def _one(draft: Draft, index: int, entry: Mount, options: MountOptions, label: s
     if parts == ["proc"]:
         # A second one covers the first.
         _put_proc_back(draft)
+        draft.program.step("mount " + kind, f"mounts[{index}]")
     if kind == "bind":
         _bind(draft, index, entry, options)
     elif kind == "cgroup":
