@@ -80,9 +80,10 @@ def mount(draft: Draft) -> None:
     if mounts:
         draft.root = program.fd("openat", c.AT_FDCWD, path, _DIRECTORY, target=path)
         return
-    # A bind of the directory on itself: pivot_root(2) takes a mount only.
+    # A bind of the directory on itself: pivot_root(2) takes a mount only. A slave keeps its master.
     tree = program.fd("open_tree", c.AT_FDCWD, path, _CLONE | c.AT_RECURSIVE, target=path)
-    attr = program.block(attributes(0, 0, c.MS_PRIVATE))
+    kind = c.MS_SLAVE if propagation(draft)[0] == c.MS_SLAVE else c.MS_PRIVATE
+    attr = program.block(attributes(0, 0, kind))
     flags = c.AT_EMPTY_PATH | c.AT_RECURSIVE
     program.call("mount_setattr", tree, "", flags, attr, 32, target=path)
     program.call("move_mount", tree, "", c.AT_FDCWD, path, c.MOVE_MOUNT_F_EMPTY_PATH, target=path)

@@ -430,6 +430,22 @@ def test_rootfs_propagation(oci: Oci, bundle: Bundle, propagation: str) -> None:
         assert any(tag.startswith(wanted or "") for tag in tags)
 
 
+def test_a_slave_root_follows_the_mount_it_lies_on(
+    oci: Oci, bundle: Bundle, tmp_path: Path
+) -> None:
+    bundle.linux["rootfsPropagation"] = "rslave"
+    bundle.command("cat", "/proc/self/mountinfo")
+    bundle.rootfs.rename(tmp_path / "moved")
+    bundle.rootfs.mkdir()
+    subprocess.run(["mount", "--bind", tmp_path / "moved", bundle.rootfs], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", bundle.rootfs], check=True)
+        line = next(li for li in oci.output(bundle).splitlines() if li.split()[4] == "/")
+    finally:
+        subprocess.run(["umount", bundle.rootfs], check=True)
+    assert any(tag.startswith("master:") for tag in line.partition(" - ")[0].split()[6:])
+
+
 def seccomp(action: str, names: list[str], **more: object) -> dict[str, object]:
     return {
         "defaultAction": "SCMP_ACT_ALLOW",
