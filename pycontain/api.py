@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from pycontain.engine.draft import Draft
     from pycontain.runtime.container import Container
+    from pycontain.runtime.launch import Init
 
 NOT_HERE = frozenset(
     ["detach", "tty", "interactive", "explain", "timeline", "format", "runtime", "sig_proxy"]
@@ -80,23 +81,22 @@ def run(
     wanted = run_options({"rm": True, **options})
     moments = [time.monotonic()]
     removal.reconcile(engine.store)
-    draft = engine.maker.make(wanted, image, argv)
-    moments.append(time.monotonic())
-    started = time.time()
-    container, pidfd, pipes = _launch(engine, draft)
+    session = _Session(engine)
     try:
+        session.draft = draft = engine.maker.make(wanted, image, argv)
         moments.append(time.monotonic())
-        stdout, stderr = _talk(container, pidfd, pipes, stdin, timeout)
-        outcome = Outcome(reap(pidfd))
+        container, pidfd = session.launch(draft)
         moments.append(time.monotonic())
-        engine.finish(draft.record, draft.lock, container, outcome, started)
-    except BaseException:
-        engine.cut_short(draft, container, pidfd, started)
+        stdout, stderr = _talk(container, pidfd, session.ours, stdin, timeout)
+        session.outcome = outcome = Outcome(reap(pidfd))
+        moments.append(time.monotonic())
+        engine.finish(draft.record, draft.lock, container, outcome, session.started)
+        session.draft = None
+    except BaseException as error:
+        session.give_up(error)
         raise
     finally:
-        for fd in (pidfd, *pipes):
-            if fd >= 0:
-                posix.close(fd)
+        session.close()
     moments.append(time.monotonic())
     result = Result(outcome.status, stdout, stderr, oom=outcome.oom)
     phases = ("make", "launch", "run", "remove")
@@ -134,30 +134,67 @@ def _text(value: object) -> str:
     return f"{value:.9f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
-def _launch(engine: Engine, draft: Draft) -> tuple[Container, int, list[int]]:
-    """Start the container on pipes; return it, its pidfd and our ends of stdin, stdout, stderr."""
-    theirs: list[int] = []
-    ours: list[int] = []
-    try:
-        for ours_reads in (False, True, True):
-            read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
-            ours.append(read_end if ours_reads else write_end)
-            theirs.append(write_end if ours_reads else read_end)
+class _Session:
+    """What one run holds, noted as soon as it is there: an exception may come at any moment.
+
+    draft     the container that was made, None before and once it is finished
+    launched  the running container and its init
+    outcome   how it ended, once its init was reaped
+    ours      our ends of stdin, stdout, stderr; theirs are its; pipes are both, at first
+    """
+
+    __slots__ = (
+        "_engine", "draft", "launched", "ours", "outcome", "pipes", "started", "theirs",
+    )  # fmt: skip
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.draft: Draft | None = None
+        self.launched: tuple[Container, Init] | None = None
+        self.outcome: Outcome | None = None
+        self.pipes: list[int] = []
+        self.ours: list[int] = []
+        self.theirs: list[int] = []
+        self.started = time.time()
+
+    def launch(self, draft: Draft) -> tuple[Container, int]:
+        """Start the container on pipes; return it and the pidfd of its init."""
+        for _ in range(3):
+            self.pipes += posix.pipe2(posix.O_CLOEXEC)
+        a, b, c, d, e, f = self.pipes
+        self.ours, self.theirs, self.pipes = [b, c, e], [a, d, f], []
         how = LaunchOptions()
         how.rootfs_mounts = draft.rootfs_mounts
-        how.stdio = (theirs[0], theirs[1], theirs[2])
-        container, init = engine.start_init(draft.record, draft.spec, draft.directory, how)
-    except BaseException as error:
-        for fd in ours:
-            posix.close(fd)
-        engine.abandon(draft, error)
-        if isinstance(error, OSError):
+        how.stdio = (self.theirs[0], self.theirs[1], self.theirs[2])
+        self.started = time.time()
+        try:
+            self.launched = self._engine.start_init(draft.record, draft.spec, draft.directory, how)
+        except OSError as error:
             raise KernelError("start the container", "", error) from None
-        raise
-    finally:
-        for fd in theirs:
-            posix.close(fd)
-    return container, init.pidfd, ours
+        _close(self.theirs)
+        return self.launched[0], self.launched[1].pidfd
+
+    def give_up(self, error: BaseException) -> None:
+        """End what runs and clear up behind it."""
+        if self.draft is None:
+            return
+        if self.launched is None:
+            self._engine.abandon(self.draft, error)
+            return
+        container, init = self.launched
+        self._engine.cut_short(self.draft, container, init.pidfd, self.started, self.outcome)
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        if self.launched:
+            posix.close(self.launched[1].pidfd)
+        for fds in (self.pipes, self.ours, self.theirs):
+            _close(fds)
+
+
+def _close(fds: list[int]) -> None:
+    while fds:
+        posix.close(fds.pop())
 
 
 def _talk(
@@ -165,16 +202,17 @@ def _talk(
 ) -> tuple[bytes, bytes]:
     """Feed stdin and collect output until init has ended; return stdout and stderr.
 
-    Closes the input when all is written; its place in `pipes` becomes -1.
+    Closes the input when all is written, and takes it out of `pipes`.
     """
-    output: dict[int, list[bytes]] = {pipes[1]: [], pipes[2]: []}
+    feed, *ends = pipes
+    output: dict[int, list[bytes]] = {fd: [] for fd in ends}
     left = memoryview(stdin)
     poll = select.poll()
     for fd in output:
         poll.register(fd, select.POLLIN)
     poll.register(pidfd, select.POLLIN)
-    posix.set_blocking(pipes[0], False)
-    poll.register(pipes[0], select.POLLOUT)
+    posix.set_blocking(feed, False)
+    poll.register(feed, select.POLLOUT)
     end = math.inf if timeout is None else time.monotonic() + timeout
     ended = False
     while not ended:
@@ -184,19 +222,18 @@ def _talk(
         for fd, _ in poll.poll(math.ceil(min(end - time.monotonic(), LONGEST_POLL_S) * 1000)):
             if fd == pidfd:
                 ended = True
-            elif fd == pipes[0]:
+            elif fd == feed:
                 left = _feed(fd, left)
                 if not left:
                     poll.unregister(fd)
-                    posix.close(fd)
-                    pipes[0] = -1
+                    posix.close(pipes.pop(0))
             elif not _collect(fd, output[fd], _CHUNK):
                 poll.unregister(fd)
     for fd, chunks in output.items():
         # What outlived init may write on for ever: what the pipe holds now is the end.
         posix.set_blocking(fd, False)
         _collect(fd, chunks, fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ))
-    return b"".join(output[pipes[1]]), b"".join(output[pipes[2]])
+    return b"".join(output[ends[0]]), b"".join(output[ends[1]])
 
 
 def _feed(fd: int, data: memoryview) -> memoryview:

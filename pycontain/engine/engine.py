@@ -115,11 +115,21 @@ class Engine:
             raise
         return outcome
 
-    def cut_short(self, draft: Draft, container: Container, pidfd: int, started: float) -> None:
-        """Kill a container that nobody will attend any more, and clear up behind it."""
+    def cut_short(
+        self,
+        draft: Draft,
+        container: Container,
+        pidfd: int,
+        started: float,
+        outcome: Outcome | None = None,
+    ) -> None:
+        """Kill a container that nobody will attend any more, and clear up behind it.
+
+        `outcome` tells that its init was reaped already.
+        """
         try:
             container.kill_init()
-            outcome = Outcome(reap(pidfd))
+            outcome = outcome or Outcome(reap(pidfd))
             self.finish(draft.record, draft.lock, container, outcome, started)
         except PycontainError:
             # The error on its way is the cause; what is left, `reconcile` removes.

@@ -345,7 +345,10 @@ def run(
     try:
         container.start_program()
     except BaseException:
+        from pycontain.runtime import launch
+
         container.delete(force=True)
+        launch.end(init)
         raise
     return container, init
 

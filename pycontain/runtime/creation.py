@@ -62,8 +62,9 @@ def make(
         options.park = _make_fifo(home) if park else ""
         options.hooks = _hook_runner(container, spec)
         init = launch.launch_init(spec, options)
+        # At once: an exception from now on must neither leave it running nor its descriptor open.
+        undo.append(lambda: launch.end(init))
         cgroup.close()
-        undo.append(lambda: container.kill_init())
         container._cgroup = cgroup
         container.state.pid = init.pid
         container.state.start_time = init.start_time
@@ -72,10 +73,10 @@ def make(
         states.save(home, container.state)
         if park and manager_kind == "cgroupfs" and cgroup.owned and not options.notify:
             _note_plain(container)
+        return container, init
     except BaseException:
         _undo(undo)
         raise
-    return container, init
 
 
 def _new_state(id: str, bundle: str, spec: Spec) -> State:

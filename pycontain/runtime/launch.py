@@ -189,6 +189,7 @@ def _start(
         if not dialogue.parked:
             running.wait_exec()
         start_time = process_start(running.pid)
+        return Init(running.pid, running.detach(), start_time, running)
     except executor.OpFailed as failed:
         from pycontain.runtime import failure
 
@@ -196,7 +197,6 @@ def _start(
     except BaseException:
         _kill(running)
         raise
-    return Init(running.pid, running.detach(), start_time, running)
 
 
 class Enter:
@@ -255,6 +255,16 @@ def _clone_error(error: OSError, flags: int) -> Exception:
     elif error.errno == errno.EINVAL and flags:
         return UnsupportedError("this kernel lacks one of the namespaces that were asked for")
     return KernelError("make the container's first process", "", error, call="clone3", hint=hint)
+
+
+def end(init: Init) -> None:
+    """End and reap a process that nobody will attend, and close its descriptor."""
+    try:
+        _signal.pidfd_send_signal(init.pidfd, _signal.SIGKILL)
+        posix.waitid(posix.P_PIDFD, init.pidfd, posix.WEXITED)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+    posix.close(init.pidfd)
 
 
 def _kill(running: Running) -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
+import linecache
 import os
 import signal
+import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
+from launching import children, descriptors
 from support import Cli, processes
 
 import pycontain
+from pycontain import api
 from pycontain.errors import CommandNotFoundError, UsageError
+from pycontain.runtime import creation, launch
 
 pytestmark = pytest.mark.root
 
@@ -60,6 +68,10 @@ def test_the_output_ends_with_init_whoever_writes_on(box: Cli) -> None:
     assert result.stdout.startswith(b"y\ny\n")
 
 
+NEVER_BEFORE = ("try:", "finally:", "session.close()", "undo.append(lambda: launch.end(init))")
+"""Lines before which no signal is looked for: the interpreter does it at calls and jumps back."""
+
+
 class Interrupted(Exception):
     pass
 
@@ -95,6 +107,50 @@ def test_an_exception_ends_the_container_and_gives_it_up(
     assert os.listdir("/proc/self/fd") == descriptors
     exited = box.text("ps", "-a", "--format", "{{.Names}} {{.Status}}")
     assert exited.startswith("broken-off Exited (137)") is not rm
+
+
+@pytest.mark.parametrize("function", [api.run, api._Session.launch, creation.make, launch._start])
+def test_an_exception_before_any_line_leaves_nothing(
+    box: Cli, function: Callable[..., object]
+) -> None:
+    """Raised by a trace before each line in turn, as a handler of a signal might."""
+    code = inspect.unwrap(function).__code__
+    word = f"swept-{os.getpid()}"
+
+    def attempt(raise_at: int) -> int:
+        """Run once; raise before the line of this number, return how many were seen."""
+        seen = 0
+
+        def trace(frame: FrameType, event: str, _: object) -> object:
+            nonlocal seen
+            if frame.f_code is not code:
+                return None
+            text = linecache.getline(code.co_filename, frame.f_lineno).strip()
+            if event == "line" and not text.startswith(NEVER_BEFORE):
+                seen += 1
+                if seen == raise_at:
+                    sys.settrace(None)
+                    raise Interrupted
+            return trace
+
+        sys.settrace(trace)
+        try:
+            run(box, ["sh", "-c", f": {word}; exit 0"])
+        finally:
+            sys.settrace(None)
+        return seen
+
+    count = attempt(0)
+    before = children(), descriptors()
+    assert count > 5
+    for at in range(1, count + 1):
+        with pytest.raises(Interrupted):
+            attempt(at)
+        assert (children(), descriptors()) == before, at
+        assert os.listdir(box.state / "locks") == [], at
+        assert processes(word) == [], at
+    for place in (box.state / "containers", box.data / "containers", box.data / "names"):
+        assert os.listdir(place) == []
 
 
 def test_errors_are_exceptions_and_leave_nothing(box: Cli) -> None:
