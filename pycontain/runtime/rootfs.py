@@ -124,15 +124,26 @@ def enter(draft: Draft) -> None:
         return
     program.step("pivot root", "root.path")
     program.call("fchdir", draft.root, target=draft.inputs.rootfs)
+    shared = propagation(draft)[0] == c.MS_SHARED
     if draft.inputs.no_pivot:
         # For a root on the initial ramfs, which cannot be pivoted away from.
+        if shared:
+            # What is unmounted or covered from here on would be so for the host as well.
+            program.call("mount", None, "/", None, c.MS_REC | c.MS_SLAVE, None, target="/")
         _hide_kernel_mounts(draft)
         program.call("mount", ".", "/", None, c.MS_MOVE, None, target="/")
         program.call("chroot", ".", target="/")
         program.call("chdir", "/", target="/")
     else:
         # The old root ends up on top of the new one at "/" (pivot_root(2), NOTES).
+        old = program.fd("openat", c.AT_FDCWD, "/", _DIRECTORY, target="/") if shared else None
         program.call("pivot_root", ".", ".", target=draft.inputs.rootfs)
+        if old is not None:
+            # Its mounts are peers of the host's still: the host would lose every one of them.
+            program.call("fchdir", old, target="old root")
+            flags = c.MS_REC | c.MS_SLAVE
+            program.call("mount", None, ".", None, flags, None, target="old root")
+            program.close(old)
         program.call("umount2", ".", c.MNT_DETACH, target="old root")
         program.call("chdir", "/", target="/")
     _finish(draft)

@@ -246,6 +246,23 @@ def test_readonly_paths_refuse_writes(oci: Oci, bundle: Bundle) -> None:
     assert done.err.count("Read-only file system") == 3
 
 
+@pytest.mark.parametrize("option", ["", "--no-pivot"])
+@pytest.mark.parametrize("kind", ["shared", "rshared", "slave"])
+def test_the_mounts_of_a_host_that_shares_them_stay(
+    oci: Oci, bundle: Bundle, kind: str, option: str
+) -> None:
+    bundle.linux["rootfsPropagation"] = kind
+    bundle.write()
+    script = (
+        "mount --make-rshared / && cut -d' ' -f5 /proc/self/mountinfo > before &&"
+        ' "$@" && cut -d" " -f5 /proc/self/mountinfo | diff before -'
+    )
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+    argv += oci.argv("run", "--bundle", bundle.path, *option.split(), "one")
+    done = subprocess.run(argv, cwd=bundle.path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_a_relative_readonly_path_counts_from_the_root(oci: Oci, bundle: Bundle) -> None:
     (bundle.rootfs / "ro.d").mkdir()
     bundle.linux["readonlyPaths"] = ["ro.d", "not/there"]
