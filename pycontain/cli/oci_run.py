@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pycontain.runtime.container import Container
     from pycontain.runtime.launch import Init, LaunchOptions
     from pycontain.runtime.notify import Relay
+    from pycontain.runtime.stdpipes import StandardPipes
 
 
 def run(context: Context, options: Any, words: list[str]) -> int:
@@ -31,6 +32,7 @@ def run(context: Context, options: Any, words: list[str]) -> int:
     relay = _relay(launch)
     with Foreground() as attention:
         near = _own_terminal(process, launch, options.detach)
+        pipes = _own_pipes(process, launch, options.detach)
         made, init = container.run(
             context.root, words[0], loaded.path, loaded.spec, launch,
             manager_kind=context.manager, raw=loaded.raw,
@@ -45,13 +47,17 @@ def run(context: Context, options: Any, words: list[str]) -> int:
             if relay:
                 oci.relay_ready(context, relay, made.pid, made.pid)
             return 0
+        if pipes:
+            pipes.started()
         if relay:
             import _thread
 
             # The manager's main process is this one: it ends with the program's status.
             _thread.start_new_thread(oci.relay_ready, (context, relay, made.pid, posix.getpid()))
         try:
-            return attention.attend(init.pidfd, _console(near, launch), plain_newlines=True)
+            return attention.attend(
+                init.pidfd, _console(near, launch), plain_newlines=True, pipes=pipes
+            )
         finally:
             _clean_up(context, made, keep=options.keep)
 
@@ -85,6 +91,7 @@ def exec(context: Context, options: Any, words: list[str]) -> int:
     _choose_cgroup(found, launch, options.cgroup)
     with Foreground() as attention:
         near = _own_terminal(process, launch, options.detach)
+        pipes = _own_pipes(process, launch, options.detach)
         init = found.exec(
             process,
             launch,
@@ -96,7 +103,11 @@ def exec(context: Context, options: Any, words: list[str]) -> int:
         _announce_or_kill(options, init)
         if options.detach:
             return 0
-        return attention.attend(init.pidfd, _console(near, launch), plain_newlines=True)
+        if pipes:
+            pipes.started()
+        return attention.attend(
+            init.pidfd, _console(near, launch), plain_newlines=True, pipes=pipes
+        )
 
 
 def _own_user(pid: int) -> bool:
@@ -146,6 +157,20 @@ def _own_terminal(process: Process, launch: LaunchOptions, detached: bool) -> in
     near, launch.console = foreground.console_pair()
     launch.plain_newlines = True
     return near
+
+
+def _own_pipes(process: Process, launch: LaunchOptions, detached: bool) -> StandardPipes | None:
+    """Where the process wants no terminal and we stay: keep the caller's from it."""
+    if detached or process.get("terminal"):
+        return None
+    terminals = [number for number in (0, 1, 2) if posix.isatty(number)]
+    if not terminals:
+        return None
+    from pycontain.runtime import stdpipes
+
+    pipes = stdpipes.StandardPipes(terminals)
+    launch.stdio = pipes.stdio
+    return pipes
 
 
 def _console(near: int, launch: LaunchOptions) -> int:

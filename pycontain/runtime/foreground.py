@@ -13,6 +13,10 @@ from pycontain.errors import KernelError, PycontainError
 from pycontain.syscalls import constants as c
 from pycontain.syscalls import kernel
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontain.runtime.stdpipes import StandardPipes
+
 _NOT_FORWARDED = frozenset(
     (
         _signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGURG,
@@ -67,13 +71,22 @@ class Foreground:
         posix.close(self._write)
 
     def attend(
-        self, pidfd: int, console: int = -1, *, typing: bool = True, plain_newlines: bool = False
+        self,
+        pidfd: int,
+        console: int = -1,
+        *,
+        typing: bool = True,
+        plain_newlines: bool = False,
+        pipes: StandardPipes | None = None,
     ) -> int:
         """Wait for the child `pidfd`; return its exit status, 128 + n for signal n.
 
         `console`, the master of its terminal, is pumped to and from fds 1 and 0 and closed; without
-        `typing` nothing is read. `plain_newlines` is what the launch was told.
+        `typing` nothing is read. `plain_newlines` is what the launch was told. A process without a
+        terminal of its own may have `pipes` to those of the caller.
         """
+        if pipes is not None:
+            return self._pump(pidfd, pipes)
         if console < 0:
             return self._wait(pidfd)
         with _Terminal(console, typing=typing, plain_newlines=plain_newlines) as terminal:
@@ -103,30 +116,27 @@ class Foreground:
                 continue
         return resized
 
-    def _pump(self, pidfd: int, terminal: _Terminal) -> int:
+    def _pump(self, pidfd: int, between: _Terminal | StandardPipes) -> int:
         while True:
-            reading, writing = terminal.wanted()
+            reading, writing = between.wanted()
             for fd in kernel.poll((self._read, pidfd, *reading), writing=writing):
                 if fd == self._read:
                     if self._forward(pidfd):
-                        terminal.resize()
+                        between.resize()
                 elif fd == pidfd:
-                    self._drain(terminal)
+                    self._drain(between)
                     return reap(pidfd)
-                elif fd == terminal.master:
-                    terminal.feed()
-                    terminal.listen()
-                elif fd == 0:
-                    terminal.read_typed()
                 else:
-                    terminal.print()
+                    between.move(fd)
 
-    def _drain(self, terminal: _Terminal) -> None:
+    def _drain(self, between: _Terminal | StandardPipes) -> None:
         """Print what the process left behind; a signal ends the wait for a reader that stalls."""
-        while terminal.listen():
-            if 1 in kernel.poll((self._read,), writing=(1,)):
-                terminal.print()
-            elif any(number in _ENDING for number in posix.read(self._read, 256)):
+        while waiting := between.left():
+            ready = kernel.poll((self._read,), writing=waiting)
+            for fd in ready:
+                if fd != self._read:
+                    between.move(fd)
+            if ready == [self._read] and any(n in _ENDING for n in posix.read(self._read, 256)):
                 return
 
 
@@ -207,6 +217,20 @@ class _Terminal:
         elif self.typing and self._open:
             reading.append(0)
         return reading, writing
+
+    def move(self, fd: int) -> None:
+        """Take from `fd` what is there, or give it what waits for it."""
+        if fd == self.master:
+            self.feed()
+            self.listen()
+        elif fd == 0:
+            self.read_typed()
+        else:
+            self.print()
+
+    def left(self) -> list[int]:
+        """Take what the process left behind; return the descriptor it is for."""
+        return [1] if self.listen() else []
 
     def read_typed(self) -> None:
         """Take what the user typed."""

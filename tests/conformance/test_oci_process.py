@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -508,3 +509,47 @@ def test_a_wrong_memory_policy_is_refused(oci: Oci, bundle: Bundle, name: str) -
     bundle.linux["memoryPolicy"], expected = MEMORY_POLICIES[name]
     bundle.write()
     assert expected in oci.fails("run", "--bundle", bundle.path, "one")
+
+
+def on_terminal(argv: list[str], typed: bytes = b"") -> tuple[int, list[str]]:
+    """Run `argv` on a terminal of its own, type, and return its status and what it printed."""
+    master, slave = os.openpty()
+    running = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    os.write(master, typed)
+    printed = b""
+    with contextlib.suppress(OSError):
+        while chunk := os.read(master, 65536):
+            printed += chunk
+    os.close(master)
+    return running.wait(60), printed.decode().replace("\r", "").split("\n")
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_a_process_without_a_terminal_does_not_get_the_callers(
+    oci: Oci, bundle: Bundle, verb: str
+) -> None:
+    script = "for n in 0 1 2; do test -p /proc/self/fd/$n && echo pipe $n; done; cat; tty; "
+    script += "head -c 300000 /dev/zero | tr '\\0' x; echo; exit 7"
+    if verb == "run":
+        bundle.shell(script)
+        bundle.write()
+        argv = oci.argv("run", "--bundle", bundle.path, "one")
+    else:
+        argv = oci.argv("exec", oci.running(bundle), "sh", "-c", script)
+    status, lines = on_terminal(argv, b"typed\n\4")
+    assert status == 7
+    assert {"pipe 0", "pipe 1", "pipe 2", "typed", "not a tty", "x" * 300000} <= set(lines)
+
+
+def test_what_is_no_terminal_is_handed_on_as_it_is(
+    oci: Oci, bundle: Bundle, tmp_path: Path
+) -> None:
+    if oci.name != "own":
+        pytest.skip("the others relay all three")
+    bundle.shell("readlink /proc/self/fd/1")
+    bundle.write()
+    output = tmp_path / "output"
+    argv = ["sh", "-c", 'exec "$@" > ' + str(output), "sh"]
+    on_terminal([*argv, *oci.argv("run", "--bundle", bundle.path, "one")])
+    assert output.read_text().endswith("/output\n")
