@@ -161,6 +161,10 @@ class Container:
         self.cgroup.kill()
         self.cgroup.remove()
         remove_home(self.home)
+        return self.run_poststop()
+
+    def run_poststop(self) -> list[HookError]:
+        """Run the hooks that come after everything was undone; return the failures."""
         stage = self.state.hooks.get("poststop")
         if not stage:
             return []

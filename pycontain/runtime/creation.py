@@ -44,6 +44,7 @@ def make(
     """Make a container, parked in its exec fifo with `park`; see `container.create` and `run`."""
     home = states.claim(run_root, id)
     undo: list[Callable[[], object]] = [lambda: containers.remove_home(home)]
+    container = None
     try:
         container = containers.Container(run_root, _new_state(id, bundle, spec))
         _remember_config(home, spec, raw)
@@ -74,8 +75,10 @@ def make(
         if park and manager_kind == "cgroupfs" and cgroup.owned and not options.notify:
             _note_plain(container)
         return container, init
-    except BaseException:
+    except BaseException as error:
         _undo(undo)
+        if container:
+            _tell_hooks(container, error)
         raise
 
 
@@ -156,8 +159,8 @@ def _hook_runner(container: Container, spec: Spec) -> Callable[[str, int], None]
         return None
 
     def run_stage(stage: str, pid: int) -> None:
+        container.state.pid = pid
         if wanted.get(stage):
-            container.state.pid = pid
             document = states.document(container.state, states.CREATED)
             env = spec["process"].get("env", [])
             directory = container.state.rootfs if stage == "createContainer" else "/"
@@ -165,6 +168,15 @@ def _hook_runner(container: Container, spec: Spec) -> Callable[[str, int], None]
             hooks.run(stage, hooks.settle(stage, wanted[stage], env), document, place)
 
     return run_stage
+
+
+def _tell_hooks(container: Container, error: BaseException) -> None:
+    """Run the poststop hooks of a container that failed after its hooks had begun to run."""
+    if not container.state.pid:
+        return
+    failures = container.run_poststop()
+    if isinstance(error, PycontainError):
+        error.message = "; ".join([error.message, *map(str, failures)])
 
 
 def _undo(steps: list[Callable[[], object]]) -> None:

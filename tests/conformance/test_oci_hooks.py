@@ -116,6 +116,31 @@ def test_a_failing_hook_fails_create(oci: Oci, bundle: Bundle, stage: str) -> No
     assert oci("list", "-q").out == ""
 
 
+@pytest.mark.lacks(crun="1.8 does not")
+@pytest.mark.parametrize("stage", ["prestart", "createRuntime", "createContainer"])
+def test_poststop_hooks_run_where_create_failed(
+    oci: Oci, bundle: Bundle, tmp_path: Path, stage: str
+) -> None:
+    bundle.config["hooks"] = {
+        stage: [{"path": "/bin/false"}],
+        "poststop": [shell(f"cat > {tmp_path}/hook-state")],
+    }
+    bundle.write()
+    oci.fails("create", "--bundle", bundle.path, "one")
+    state = json.loads((tmp_path / "hook-state").read_text())
+    assert state["id"] == "one"
+    assert state["status"] == "stopped"
+
+
+def test_poststop_hooks_run_where_no_other_hook_is(
+    oci: Oci, bundle: Bundle, tmp_path: Path
+) -> None:
+    bundle.config["hooks"] = {"poststop": [shell(f"touch {tmp_path}/ran")]}
+    bundle.command("/nope")
+    oci.run(bundle, status=None)
+    assert (tmp_path / "ran").exists()
+
+
 def test_a_failing_start_container_hook_fails_start(oci: Oci, bundle: Bundle) -> None:
     bundle.config["hooks"] = {"startContainer": [{"path": "/bin/false"}]}
     bundle.shell("touch /ran")
