@@ -176,8 +176,14 @@ def _take_ids(draft: Draft, who: Credentials, then: Label | None = None) -> None
 
 def _drop_groups(draft: Draft, who: Credentials) -> None:
     groups = b"".join(gid.to_bytes(4, "little") for gid in who.groups)
-    # Where a user maps a single id the kernel refuses setgroups(2) for good: nothing to drop then.
-    refused = (errno.EPERM,) if draft.inputs.rootless and not groups else ()
+    # Where a user maps a single id, or a namespace given by path, the kernel refuses setgroups(2)
+    # for good: nothing to drop then.
+    inputs = draft.inputs
+    refusing = inputs.rootless or (
+        inputs.user_namespace
+        and any(s["type"] == "user" and s.get("path") for s in draft.spec["linux"]["namespaces"])
+    )
+    refused = (errno.EPERM,) if refusing and not groups else ()
     program = draft.program
     program.call(
         "setgroups", len(who.groups), program.block(groups) if groups else None,

@@ -577,3 +577,27 @@ def test_a_user_namespace_without_a_root(oci: Oci, bundle: Bundle) -> None:
     bundle.command("sleep", "100")
     oci.running(bundle)
     assert oci.exec("one", *show).out.split() == ["1000", "1000", "1000", "100000", "1"]
+
+
+@pytest.mark.lacks(runc="1.1 wants mappings beside the path", crun="not run as root here")
+def test_a_joined_user_namespace_may_deny_setgroups(oci: Oci, bundle: Bundle) -> None:
+    holder = subprocess.Popen(
+        ["unshare", "--user", "--map-root-user", "sh", "-c", "echo; sleep 100"],
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout
+    with holder, holder.stdout:
+        try:
+            holder.stdout.readline()
+            bundle.namespace("user", f"/proc/{holder.pid}/ns/user")
+            points = next(m for m in bundle.config["mounts"] if m["destination"] == "/dev/pts")
+            points["options"].remove("gid=5")
+            bundle.command("sleep", "100")
+            oci.running(bundle)
+            assert oci.exec("one", "cat", "/proc/self/setgroups").out == "deny\n"
+            oci("delete", "--force", "one")
+            bundle.process["user"] = {"uid": 0, "gid": 0, "additionalGids": [5]}
+            bundle.write()
+            assert "setgroups" in oci.fails("run", "--bundle", bundle.path, "one")
+        finally:
+            holder.kill()
