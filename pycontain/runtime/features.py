@@ -112,5 +112,5 @@ def features() -> Features:
             "org.opencontainers.runc.checkpoint.enabled": "false",
             "run.oci.crun.checkpoint.enabled": "false",
         },
-        "potentiallyUnsafeConfigAnnotations": [],
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property.", "run.oci."],
     }

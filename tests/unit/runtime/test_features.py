@@ -139,3 +139,9 @@ def test_a_config_that_allows_all_devices_is_left_alone() -> None:
     document = config(resources={"devices": rules})
     tolerate.adjust(document)
     assert document["linux"]["resources"]["devices"] == [{"allow": True, "access": "rwm"}]
+
+
+def test_annotations_that_reach_beyond_the_container_are_named() -> None:
+    assert {"org.systemd.property.", "run.oci."} == set(
+        features.features()["potentiallyUnsafeConfigAnnotations"]
+    )
