@@ -25,7 +25,7 @@ from pycontain.runtime import state as states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, TypeAlias
 
     from pycontain.runtime.bundle import Bundle
@@ -176,7 +176,7 @@ def _create(context: Context, options: Any, words: list[str]) -> int:
         manager_kind=context.manager, raw=with_bundle.raw,
     )  # fmt: skip
     try:
-        announce(options, made.pid)
+        announce(options, made.pid, made.state.annotations)
     except BaseException:
         made.delete(force=True)
         raise
@@ -420,8 +420,13 @@ def connect(path: str, what: str = "console socket") -> int:
     return socket.detach()
 
 
-def announce(options: Any, pid: int) -> None:
+PIDFD_ANNOTATION = "run.oci.pidfd_receiver"
+
+
+def announce(options: Any, pid: int, annotations: Mapping[str, str] | None = None) -> None:
     """Tell the caller which process was started, the ways he asked for."""
+    if annotations and PIDFD_ANNOTATION in annotations:
+        _send_pidfd(annotations[PIDFD_ANNOTATION], pid)
     if options.pidfd_socket:
         _send_pidfd(options.pidfd_socket, pid)
     if options.pid_file:

@@ -38,7 +38,7 @@ def run(context: Context, options: Any, words: list[str]) -> int:
             manager_kind=context.manager, raw=loaded.raw,
         )  # fmt: skip
         try:
-            oci.announce(options, made.pid)
+            oci.announce(options, made.pid, made.state.annotations)
             oci.settle_poststart(context, made, made.poststart(), strict=True)
         except BaseException:
             made.delete(force=True)

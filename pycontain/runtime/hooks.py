@@ -40,6 +40,9 @@ INSIDE = ("createContainer", "startContainer")
 OUTPUT_LIMIT = 4096
 """Bytes of a failed hook's output that go into the error."""
 
+OUTPUT_ANNOTATIONS = ("run.oci.hooks.stdout", "run.oci.hooks.stderr")
+"""Name files that what hooks print is appended to, as with crun."""
+
 # setns(2) order: the user namespace gives the rights for the others, so it is joined first.
 _NAMESPACES = (
     ("user", 0x10000000),
@@ -109,11 +112,12 @@ def run_one(stage: str, index: int, hook: Hook, state: Mapping[str, object], pla
     # a lot does not block, and a daemon it leaves behind does not hold us.
     stdin = _memory(codec.dumps(state))
     output = _memory(b"")
+    stdio = [stdin, output, output]
     try:
-        if stage in INSIDE:
-            how = _run_inside(hook, stdin, output, place)
-        else:
-            how = _run_program(hook, stdin, output)
+        annotations: Any = state.get("annotations")
+        if annotations:
+            _divert(stdio, annotations)
+        how = _run_inside(hook, stdio, place) if stage in INSIDE else _run_program(hook, stdio)
         if how:
             text = posix.pread(output, OUTPUT_LIMIT, 0).decode("utf-8", "replace").strip()
             said = f", output: {text}" if text else ""
@@ -122,8 +126,16 @@ def run_one(stage: str, index: int, hook: Hook, state: Mapping[str, object], pla
         cause = KernelError(_failed(stage, index), hook["path"], error)
         raise HookError(cause.message) from None
     finally:
-        posix.close(stdin)
-        posix.close(output)
+        for fd in {output, *stdio}:
+            posix.close(fd)
+
+
+def _divert(stdio: list[int], annotations: Mapping[str, str]) -> None:
+    """Put the files that crun's annotations name for the output of hooks into `stdio`."""
+    for number, annotation in enumerate(OUTPUT_ANNOTATIONS, 1):
+        if annotation in annotations:
+            how = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC
+            stdio[number] = posix.open(annotations[annotation], how, 0o600)
 
 
 def _failed(stage: str, index: int) -> str:
@@ -138,7 +150,7 @@ def _memory(content: bytes) -> int:
     return fd
 
 
-def _run_program(hook: Hook, stdin: int, output: int) -> str:
+def _run_program(hook: Hook, stdio: Sequence[int]) -> str:
     """Run the hook in our namespaces; return "" when it succeeds, else how it ended."""
     path = hook["path"]
     child = posix.posix_spawn(
@@ -146,9 +158,9 @@ def _run_program(hook: Hook, stdin: int, output: int) -> str:
         hook.get("args") or [path],
         _environment(hook),
         file_actions=[
-            (posix.POSIX_SPAWN_DUP2, stdin, 0),
-            (posix.POSIX_SPAWN_DUP2, output, 1),
-            (posix.POSIX_SPAWN_DUP2, output, 2),
+            (posix.POSIX_SPAWN_DUP2, stdio[0], 0),
+            (posix.POSIX_SPAWN_DUP2, stdio[1], 1),
+            (posix.POSIX_SPAWN_DUP2, stdio[2], 2),
         ],
         setpgroup=0,
         setsigmask=[],
@@ -167,14 +179,14 @@ def _environment(hook: Hook) -> dict[Any, Any]:
     return {name: value for name, _, value in entries}
 
 
-def _run_confined(hook: Hook, stdin: int, output: int, confine: Callable[[], None]) -> str:
+def _run_confined(hook: Hook, stdio: Sequence[int], confine: Callable[[], None]) -> str:
     """Run the hook as `_run_program` does, under what `confine` puts on it."""
     child = posix.fork()
     if child:
         return _wait(child, hook.get("timeout", 0))
     try:
         posix.setpgid(0, 0)
-        for number, fd in enumerate((stdin, output, output)):
+        for number, fd in enumerate(stdio):
             posix.dup2(fd, number)
         for signal in _DEFAULT_SIGNALS:
             _signal.signal(signal, _signal.SIG_DFL)
@@ -189,7 +201,7 @@ def _run_confined(hook: Hook, stdin: int, output: int, confine: Callable[[], Non
         posix._exit(127)
 
 
-def _run_inside(hook: Hook, stdin: int, output: int, place: Place) -> str:
+def _run_inside(hook: Hook, stdio: Sequence[int], place: Place) -> str:
     """Run the hook in the container's namespaces; return as `_run_program` does.
 
     A forked child joins them, and waits for the hook itself: one that nobody reaped would hold up
@@ -204,9 +216,9 @@ def _run_inside(hook: Hook, stdin: int, output: int, place: Place) -> str:
                 posix.setpgid(0, 0)
                 _join(place.pid, place.directory)
                 if place.confine is None:
-                    how = _run_program(hook, stdin, output)
+                    how = _run_program(hook, stdio)
                 else:
-                    how = _run_confined(hook, stdin, output, place.confine)
+                    how = _run_confined(hook, stdio, place.confine)
                 posix.write(verdict, how.encode("utf-8", "replace"))
                 status = 0
             except OSError as error:

@@ -149,6 +149,23 @@ def test_a_failing_start_container_hook_fails_start(oci: Oci, bundle: Bundle) ->
     assert not (bundle.rootfs / "ran").exists()
 
 
+@pytest.mark.lacks(runc="crun's annotations")
+@pytest.mark.parametrize("stage", STAGES)
+def test_annotations_keep_what_hooks_print(
+    oci: Oci, bundle: Bundle, tmp_path: Path, stage: str
+) -> None:
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "echo out; echo err >&2"]}
+    bundle.config["hooks"] = {stage: [hook, hook]}
+    (tmp_path / "out").write_text("before\n")
+    bundle.config["annotations"] = {
+        "run.oci.hooks.stdout": str(tmp_path / "out"),
+        "run.oci.hooks.stderr": str(tmp_path / "err"),
+    }
+    oci.run(bundle)
+    assert (tmp_path / "out").read_text() == "before\nout\nout\n"
+    assert (tmp_path / "err").read_text() == "err\nerr\n"
+
+
 def test_a_failing_poststop_hook_does_not_fail_delete(
     oci: Oci, bundle: Bundle, tmp_path: Path
 ) -> None:

@@ -429,8 +429,8 @@ def test_kill_reaches_processes_that_outlive_init(oci: Oci, bundle: Bundle) -> N
     oci.fails("kill", "one", "KILL")
 
 
-@pytest.mark.lacks(runc="1.2 on", crun="not in 1.8")
-@pytest.mark.parametrize("verb", ["create", "run", "exec"])
+@pytest.mark.lacks(runc="1.2 on, without the annotation", crun="1.8 has the annotation alone")
+@pytest.mark.parametrize("verb", ["create", "run", "exec", "annotation"])
 def test_the_pidfd_goes_to_its_socket(oci: Oci, bundle: Bundle, tmp_path: Path, verb: str) -> None:
     bundle.command("sleep", "100")
     if verb == "exec":
@@ -441,7 +441,10 @@ def test_the_pidfd_goes_to_its_socket(oci: Oci, bundle: Bundle, tmp_path: Path, 
         server.bind(path)
         server.listen(1)
         server.settimeout(10)
-        if verb == "create":
+        if verb == "annotation":
+            bundle.config["annotations"] = {"run.oci.pidfd_receiver": path}
+            oci.create(bundle, "one", *told[2:])
+        elif verb == "create":
             oci.create(bundle, "one", *told)
         elif verb == "run":
             bundle.write()
