@@ -118,12 +118,16 @@ def _held() -> int:
 
 def _limit_ambient(sets: dict[str, list[str]]) -> list[str]:
     # The kernel raises an ambient capability only when it is permitted and inheritable too
-    # (capabilities(7)); buildah asks for ambient ones without, and gets none of runc.
+    # (capabilities(7)). Buildah up to 1.28 writes its one list into every set but inheritable, and
+    # shows its user what the runtime says: no warning of that.
     wanted = sets.get("ambient")
     if not wanted:
         return []
-    may = set(sets.get("inheritable", [])) & set(sets.get("permitted", []))
+    permitted = sets.get("permitted", [])
+    may = set(sets.get("inheritable", [])) & set(permitted)
     sets["ambient"] = [name for name in wanted if name in may]
+    if not sets.get("inheritable") and wanted == permitted:
+        return []
     return [
         f"can't raise ambient capability {name}: it is not both permitted and inheritable"
         for name in wanted

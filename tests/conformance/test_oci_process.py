@@ -434,6 +434,18 @@ def test_an_impossible_ambient_capability_is_a_warning(oci: Oci, bundle: Bundle)
     assert "can't raise ambient capability CAP_AUDIT_WRITE" in done.err
 
 
+@pytest.mark.lacks(crun="fails")
+def test_one_list_in_every_set_but_inheritable_is_no_warning(oci: Oci, bundle: Bundle) -> None:
+    """Buildah 1.28 writes it so, and its user sees what the runtime says."""
+    sets = bundle.process["capabilities"]
+    sets["inheritable"], sets["ambient"] = [], sets["permitted"]
+    assert sets["ambient"]
+    bundle.command("grep", "CapAmb", "/proc/self/status")
+    done = oci.run(bundle)
+    assert done.out.split() == ["CapAmb:", f"{0:016x}"]
+    assert done.err == ""
+
+
 @pytest.mark.lacks(runc="wants a terminal of its own", crun="wants a terminal of its own")
 @pytest.mark.parametrize("verb", ["run", "exec"])
 def test_a_line_feed_on_a_terminal_stays_one(oci: Oci, bundle: Bundle, verb: str) -> None:
