@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from specs import dev_mounts
+
 from pycontain.runtime import launch
 from pycontain.spec.defaults import CAPABILITIES
 
@@ -37,18 +39,7 @@ def make_spec(rootfs: Path, *args: str, **process: Any) -> dict[str, Any]:
         },
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc", "options": quiet},
-            {
-                "destination": "/dev",
-                "type": "tmpfs",
-                "source": "tmpfs",
-                "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
-            },
-            {
-                "destination": "/dev/pts",
-                "type": "devpts",
-                "source": "devpts",
-                "options": ["nosuid", "noexec", "ptmxmode=0666", "mode=0620", "gid=5"],
-            },
+            *dev_mounts(),
             {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*quiet, "ro"]},
         ],
         "linux": {

@@ -10,6 +10,20 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+_LAY_OVER = """
+import os, subprocess, sys, tempfile
+sys.path.insert(0, sys.argv[1])
+from pycontain.syscalls import kernel
+kernel.unshare(0x20000)
+kernel.mount(None, "/", None, 0x4000 | 0x40000)
+with tempfile.NamedTemporaryFile("w") as rows:
+    rows.write(sys.argv[2])
+    rows.flush()
+    os.chmod(rows.name, 0o644)
+    for path in ("/etc/subuid", "/etc/subgid"):
+        kernel.mount(rows.name, path, None, 0x1000)
+    sys.exit(subprocess.run(sys.argv[3:]).returncode)
+"""
 
 
 @dataclass
@@ -70,3 +84,11 @@ def processes(word: str) -> list[str]:
         if word.encode() in line:
             found.append(pid)
     return found
+
+
+def with_subordinate_ids(rows: str) -> list[str]:
+    """Return what runs the command behind it with `rows` as /etc/subuid and /etc/subgid; as root.
+
+    They are laid over the files in a mount namespace of its own.
+    """
+    return [sys.executable, "-c", _LAY_OVER, str(CHECKOUT), rows]

@@ -103,16 +103,12 @@ def images(parsed: Parsed) -> int:
     for row in rows:
         row["ID"] = row["ID"] if whole else output.short(row["ID"])
     if parsed.flag("quiet"):
-        for identity in dict.fromkeys(row["ID"] for row in rows):
-            output.line(identity)
-    else:
-        from pycontain.cli import template
-
-        digests = ["Digest"] if parsed.flag("digests") else []
-        columns = ["Repository", "Tag", *digests, "ID", "CreatedSince", "Size"]
-        titles = {"ID": "IMAGE ID", "CreatedSince": "CREATED"}
-        headings = {column: titles.get(column, column.upper()) for column in columns}
-        template.print_rows(parsed.text("format"), rows, headings)
+        rows = list({row["ID"]: row for row in rows}.values())
+    digests = ["Digest"] if parsed.flag("digests") else []
+    columns = ["Repository", "Tag", *digests, "ID", "CreatedSince", "Size"]
+    titles = {"ID": "IMAGE ID", "CreatedSince": "CREATED"}
+    headings = {column: titles.get(column, column.upper()) for column in columns}
+    output.rows(parsed, rows, headings, "ID")
     return 0
 
 
@@ -174,17 +170,11 @@ def history(parsed: Parsed) -> int:
     store = _store(parsed)
     image = store.resolve(parsed.arguments[0])
     rows = _history_rows(image, store.document(image.id), whole=parsed.flag("no_trunc"))
-    if parsed.flag("quiet"):
-        for row in rows:
-            output.line(row["ID"])
-    else:
-        from pycontain.cli import template
-
-        columns = {
-            "ID": "IMAGE", "CreatedSince": "CREATED", "CreatedBy": "CREATED BY", "Size": "SIZE",
-            "Comment": "COMMENT",
-        }  # fmt: skip
-        template.print_rows(parsed.text("format"), rows, columns)
+    columns = {
+        "ID": "IMAGE", "CreatedSince": "CREATED", "CreatedBy": "CREATED BY", "Size": "SIZE",
+        "Comment": "COMMENT",
+    }  # fmt: skip
+    output.rows(parsed, rows, columns, "ID")
     return 0
 
 

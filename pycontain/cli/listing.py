@@ -10,7 +10,7 @@ from pycontain.errors import NotFoundError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from pycontain.cli.options import Parsed
@@ -45,16 +45,7 @@ def ps(parsed: Parsed) -> int:
     """`pycontain ps`."""
     engine = context.engine(parsed)
     _reconcile(engine)
-    rows = _rows(engine, parsed)
-    if parsed.flag("quiet"):
-        for row in rows:
-            output.line(row["ID"])
-    elif parsed.text("format") in ("", "table"):
-        output.table(list(PS_COLUMNS.values()), [[row[key] for key in PS_COLUMNS] for row in rows])
-    else:
-        from pycontain.cli import template
-
-        template.print_rows(parsed.text("format"), rows, PS_COLUMNS)
+    output.rows(parsed, _rows(engine, parsed), PS_COLUMNS, "ID")
     return 0
 
 
@@ -86,15 +77,16 @@ def _filters(parsed: Parsed) -> list[tuple[str, str]]:
     return filters
 
 
+def passes(filters: Sequence[tuple[str, str]], has: Callable[[str, str], bool]) -> bool:
+    """Return whether something passes every --filter: values of one key are alternatives."""
+    wanted: dict[str, list[bool]] = {}
+    for key, value in filters:
+        wanted.setdefault(key, []).append(has(key, value))
+    return all(map(any, wanted.values()))
+
+
 def _matches(record: Record, status: str, engine: Engine, parsed: Parsed) -> bool:
-    """Return whether a container passes every --filter: values of one key are alternatives."""
-    wanted: dict[str, list[str]] = {}
-    for key, value in _filters(parsed):
-        wanted.setdefault(key, []).append(value)
-    for key, values in wanted.items():
-        if not any(_has(record, status, engine, key, value) for value in values):
-            return False
-    return True
+    return passes(_filters(parsed), lambda key, value: _has(record, status, engine, key, value))
 
 
 def _has(record: Record, status: str, engine: Engine, key: str, value: str) -> bool:
@@ -149,15 +141,7 @@ def _status_words(engine: Engine, record: Record, status: str) -> str:
 def inspect(parsed: Parsed) -> int:
     """`pycontain inspect`: containers first, then images, then volumes; prints a JSON array."""
     engine = context.engine(parsed)
-    found = [_inspected(engine, parsed, word) for word in parsed.arguments]
-    form = parsed.text("format")
-    if form in ("", "json"):
-        output.json_pretty(found)
-        return 0
-    from pycontain.cli import template
-
-    for each in found:
-        output.text(template.render(form, each) + "\n")
+    output.documents(parsed, [_inspected(engine, parsed, word) for word in parsed.arguments])
     return 0
 
 
@@ -305,9 +289,7 @@ def stats(parsed: Parsed) -> int:
         record.id for record in engine.store.records() if engine.status(record) == "running"
     ]
     rows = [_usage(engine, word, whole=parsed.flag("no_trunc")) for word in words]
-    from pycontain.cli import template
-
-    template.print_rows(parsed.text("format"), rows, STATS_COLUMNS)
+    output.rows(parsed, rows, STATS_COLUMNS, "Container")
     return 0
 
 

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pycontain.cli.options import Parsed
+
 _CELL = 10
 _GAP = 3
 """Least width of a cell and the space after it, as docker's tables have them."""
@@ -64,6 +66,32 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in cells:
         padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         _pending.append(("".join(padded) + row[-1] + "\n").encode("utf-8", "backslashreplace"))
+
+
+def rows(
+    parsed: Parsed, found: Sequence[Mapping[str, str]], columns: Mapping[str, str], key: str
+) -> None:
+    """Print rows as --quiet and --format say; `key` is the column --quiet prints."""
+    if parsed.flag("quiet"):
+        for row in found:
+            line(row[key])
+    elif parsed.text("format") in ("", "table"):
+        table(list(columns.values()), [[row[column] for column in columns] for row in found])
+    else:
+        from pycontain.cli import template
+
+        template.print_rows(parsed.text("format"), found, columns)
+
+
+def documents(parsed: Parsed, found: Sequence[Mapping[str, object]]) -> None:
+    """Print what inspect found: a JSON array, or a line of --format's template for each."""
+    if parsed.text("format") in ("", "json"):
+        json_pretty(found)
+        return
+    from pycontain.cli import template
+
+    for one in found:
+        text(template.render(parsed.text("format"), one) + "\n")
 
 
 def flush() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pycontain.cli import context, main, output
 from pycontain.cli.commands import FILTER, ROWS
-from pycontain.cli.listing import inspect_volume
+from pycontain.cli.listing import inspect_volume, passes
 from pycontain.cli.options import Command, Option
 from pycontain.engine import removal, volumes
 from pycontain.engine.store import new_id
@@ -79,21 +79,12 @@ def inspect(parsed: Parsed) -> int:
     """`pycontain volume inspect`: prints a JSON array."""
     root = context.data_root(parsed)
     found = [inspect_volume(volumes.load(root, name)) for name in parsed.arguments]
-    form = parsed.text("format")
-    if form in ("", "json"):
-        output.json_pretty(found)
-        return 0
-    from pycontain.cli import template
-
-    for one in found:
-        output.text(template.render(form, one) + "\n")
+    output.documents(parsed, found)
     return 0
 
 
 def ls(parsed: Parsed) -> int:
     """`pycontain volume ls`."""
-    from pycontain.cli import template
-
     engine = context.engine(parsed)
     users = volumes.Users(engine.store)
     filters: Any = parsed.values.get("filter", [])
@@ -102,11 +93,7 @@ def ls(parsed: Parsed) -> int:
         for volume in volumes.every(engine.store.root)
         if _is_shown(volume, filters, used=bool(users.of(volume.name)))
     ]
-    if parsed.flag("quiet"):
-        for row in rows:
-            output.line(row["Name"])
-    else:
-        template.print_rows(parsed.text("format"), rows, COLUMNS)
+    output.rows(parsed, rows, COLUMNS, "Name")
     return 0
 
 
@@ -123,11 +110,7 @@ def _row(volume: Volume) -> dict[str, str]:
 
 
 def _is_shown(volume: Volume, filters: list[tuple[str, str]], *, used: bool) -> bool:
-    """Return whether a volume passes every --filter: values of one key are alternatives."""
-    wanted: dict[str, list[bool]] = {}
-    for key, value in filters:
-        wanted.setdefault(key, []).append(_has(volume, key, value, used=used))
-    return all(map(any, wanted.values()))
+    return passes(filters, lambda key, value: _has(volume, key, value, used=used))
 
 
 def _has(volume: Volume, key: str, value: str, *, used: bool) -> bool:

@@ -301,6 +301,19 @@ def test_a_cgroup_in_use_is_refused_and_survives(cgroup):
     assert cgroup.procs() == [pid]
 
 
+def in_child(body):
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            code = body()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return exit_code(pid)
+
+
 def test_an_ordinary_user_runs_without_a_cgroup_until_a_limit_is_asked_for():
     def body() -> int:
         os.setgroups([])
@@ -317,16 +330,7 @@ def test_an_ordinary_user_runs_without_a_cgroup_until_a_limit_is_asked_for():
             return 0 if "delegate" in str(error) and "no permission" in str(error) else 2
         return 3
 
-    pid = os.fork()
-    if pid == 0:
-        code = 99
-        try:
-            code = body()
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    assert exit_code(pid) == 0
+    assert in_child(body) == 0
 
 
 @pytest.mark.skipif(not detect().pure_v2, reason="delegation is cgroup v2's")
@@ -353,16 +357,7 @@ def test_an_ordinary_user_limits_below_a_delegated_cgroup():
         cgroup.remove()
         return 0 if killed else 1
 
-    pid = os.fork()
-    if pid == 0:
-        code = 99
-        try:
-            code = body()
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    assert exit_code(pid) == 0
+    assert in_child(body) == 0
     os.rmdir(f"{home}/supervisor")
     os.rmdir(home)
 

@@ -7,38 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostcheck import Canary
 from hostile import Entry, busybox_entries, directory, docker_archive, file, layer, symlink
 from support import Cli
 
 pytestmark = pytest.mark.root
-
-
-class Canary:
-    """A host directory an image tries to reach; `untouched` is asserted after every case."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.mkdir(mode=0o755)
-        (path / "victim").write_text("canary-content\n")
-        (path / "vdir").mkdir()
-        (path / "passwd").write_text("canary:x:0:0::/:/bin/sh\n")
-        self.before = self.snapshot()
-
-    def snapshot(self) -> list[tuple[str, int, int, int, bytes]]:
-        rows = []
-        for entry in sorted(self.path.rglob("*")):
-            info = entry.lstat()
-            content = entry.read_bytes() if entry.is_file() else b""
-            rows.append((str(entry), info.st_mode, info.st_uid, info.st_nlink, content))
-        return rows
-
-    def untouched(self) -> bool:
-        return self.snapshot() == self.before
-
-
-@pytest.fixture
-def canary(tmp_path: Path) -> Canary:
-    return Canary(tmp_path / "canary")
 
 
 def load(

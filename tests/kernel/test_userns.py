@@ -8,7 +8,6 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 import tarfile
 import tempfile
 import time
@@ -19,24 +18,11 @@ from pathlib import Path
 
 import pytest
 from hostile import busybox_entries, docker_archive, file, layer
-from support import CHECKOUT, Cli
+from support import CHECKOUT, Cli, with_subordinate_ids
 
 pytestmark = pytest.mark.root
 
 FIRST, LAST = 0x1000_0000, 0x7000_0000
-GRANTED = """
-import os, subprocess, sys, tempfile
-sys.path.insert(0, sys.argv[1])
-from pycontain.syscalls import kernel
-kernel.unshare(0x20000)
-kernel.mount(None, "/", None, 0x4000 | 0x40000)
-with tempfile.NamedTemporaryFile("w") as rows:
-    rows.write(sys.argv[2])
-    rows.flush()
-    for path in ("/etc/subuid", "/etc/subgid"):
-        kernel.mount(rows.name, path, None, 0x1000)
-    sys.exit(subprocess.run(sys.argv[3:]).returncode)
-"""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -291,7 +277,7 @@ def test_a_failed_start_leaves_nothing(box: Cli, share: Path) -> None:
 
 def granted(box: Cli, rows: str, *args: str) -> str:
     """Run pycontain where /etc/subuid and /etc/subgid hold `rows`."""
-    argv = [sys.executable, "-c", GRANTED, str(CHECKOUT), rows, *box.argv(*args)]
+    argv = [*with_subordinate_ids(rows), *box.argv(*args)]
     return subprocess.run(argv, capture_output=True, check=True, timeout=60).stdout.decode()
 
 

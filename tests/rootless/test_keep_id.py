@@ -6,12 +6,11 @@ import os
 import pwd
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import BIN, CHECKOUT
+from support import BIN, with_subordinate_ids
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0, reason="needs root to grant a user subordinate ids"
@@ -20,20 +19,6 @@ pytestmark = pytest.mark.skipif(
 USER = "man"
 """Somebody /etc/passwd names, as newuidmap(1) wants it; with another group id than user id."""
 UID, GID = pwd.getpwnam(USER)[2:4]
-LAY = """
-import os, subprocess, sys, tempfile
-sys.path.insert(0, sys.argv[1])
-from pycontain.syscalls import kernel
-kernel.unshare(0x20000)
-kernel.mount(None, "/", None, 0x4000 | 0x40000)
-with tempfile.NamedTemporaryFile("w") as rows:
-    rows.write(sys.argv[2])
-    rows.flush()
-    os.chmod(rows.name, 0o644)
-    for path in ("/etc/subuid", "/etc/subgid"):
-        kernel.mount(rows.name, path, None, 0x1000)
-    sys.exit(subprocess.run(sys.argv[3:]).returncode)
-"""
 
 
 class User:
@@ -51,8 +36,7 @@ class User:
             "PYCONTAIN_STATE": str(self.home / "state"),
         }
         user = ["setpriv", "--reuid", str(UID), "--regid", str(GID), "--clear-groups"]
-        lay = [sys.executable, "-c", LAY, str(CHECKOUT), self.rows]
-        words = [*lay, *user, str(BIN / "pycontain"), *argv]
+        words = [*with_subordinate_ids(self.rows), *user, str(BIN / "pycontain"), *argv]
         done = subprocess.run(words, capture_output=True, env=env, timeout=60, text=True)
         assert "Traceback" not in done.stderr, done.stderr
         assert done.returncode == status, (argv, done.stdout, done.stderr)
