@@ -128,6 +128,8 @@ def _launch_init(spec: Spec, options: LaunchOptions) -> Init:
         enter = Enter()
         if "pid" in inputs.namespaces:
             enter.pid(inputs.namespaces["pid"], inputs.rootless)
+        if inputs.user_namespace and not inputs.rootless:
+            enter.middle += namespaces.before_user(inputs)
         if "user" in inputs.namespaces:
             # What the clone makes must belong to the user namespace that is joined.
             enter.middle += ((inputs.namespaces["user"], c.CLONE_NEWUSER),)

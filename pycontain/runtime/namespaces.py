@@ -14,7 +14,7 @@ from pycontain.syscalls import constants as c
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontain.oci.runtime import IdMapping, Linux
-    from pycontain.runtime.draft import Draft
+    from pycontain.runtime.draft import Draft, Inputs
 
 FLAGS = {
     "user": c.CLONE_NEWUSER,
@@ -42,6 +42,8 @@ FILES = {
 
 _AF_INET, _SOCK_DGRAM, _SIOCSIFFLAGS, _IFF_UP = 2, 2, 0x8914, 1
 _LATER = ("cgroup", "time")
+_FOREIGN: tuple[str, ...] = ("network", "ipc", "uts")
+_ELSEWHERE: tuple[str, ...] = ("pid", "user", *_LATER)
 _CLOCKS = ("monotonic", "boottime")
 
 
@@ -64,12 +66,20 @@ def clone_flags(spaces: dict[str, str]) -> int:
     return flags
 
 
+def before_user(inputs: Inputs) -> tuple[tuple[int, int], ...]:
+    """Return what to join, as (descriptor, flag), before a user namespace that may not own it."""
+    return tuple((inputs.namespaces[k], FLAGS[k]) for k in _FOREIGN if k in inputs.namespaces)
+
+
 def enter(draft: Draft, spaces: dict[str, str]) -> None:
     """Write: join the namespaces given by path, wait for the id maps of a new user namespace."""
     program, inputs = draft.program, draft.inputs
+    # Before the clone, since they only take children (pid) or shall own what it makes (user).
+    others = _ELSEWHERE
+    if inputs.user_namespace and not inputs.rootless:
+        others += _FOREIGN
     for kind, flag in FLAGS.items():
-        # Before the clone, since they only take children (pid) or shall own what it makes (user).
-        if kind in inputs.namespaces and kind not in ("pid", "user", *_LATER):
+        if kind in inputs.namespaces and kind not in others:
             program.step("join namespace", "linux.namespaces")
             program.call("setns", inputs.namespaces[kind], flag, target=spaces[kind])
     if spaces.get("user") == "":

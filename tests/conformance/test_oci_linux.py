@@ -601,3 +601,43 @@ def test_a_joined_user_namespace_may_deny_setgroups(oci: Oci, bundle: Bundle) ->
             assert "setgroups" in oci.fails("run", "--bundle", bundle.path, "one")
         finally:
             holder.kill()
+
+
+@pytest.mark.lacks(runc="1.1 wants mappings beside the path", crun="not run as root here")
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize("kind", ["network", "ipc", "uts"])
+def test_a_user_namespace_needs_not_own_the_other_ones(
+    oci: Oci, bundle: Bundle, kind: str, joined: bool
+) -> None:
+    mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    for parent in (bundle.path, *bundle.path.parents[:2]):
+        parent.chmod(parent.stat().st_mode | 0o011)
+    subprocess.run(["chown", "-R", "100000:100000", bundle.rootfs], check=True)
+    if joined:
+        other = oci.bundle()
+        other.namespace("user")
+        other.linux["uidMappings"] = other.linux["gidMappings"] = mapping
+        subprocess.run(["chown", "-R", "100000:100000", other.rootfs], check=True)
+        oci.running(other, "other")
+        bundle.namespace("user", f"/proc/{oci.state('other')['pid']}/ns/user")
+    else:
+        bundle.namespace("user")
+        bundle.linux["uidMappings"] = bundle.linux["gidMappings"] = mapping
+    file = f"/proc/self/ns/{'net' if kind == 'network' else kind}"
+    with subprocess.Popen(["unshare", "-niu", "sleep", "100"]) as owner:
+        time.sleep(0.2)
+        path = file.replace("self", str(owner.pid))
+        try:
+            bundle.namespace(kind, path)
+            bundle.config["mounts"] = [
+                m
+                for m in bundle.config["mounts"]
+                if m["destination"] not in ("/sys", "/dev/mqueue")
+            ]
+            bundle.config.pop("hostname", None)
+            bundle.command("sleep", "100")
+            oci.running(bundle)
+            assert oci.exec("one", "readlink", file).out.strip() == os.readlink(path)
+            assert os.readlink(file) != os.readlink(path)
+        finally:
+            owner.kill()
