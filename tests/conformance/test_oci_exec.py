@@ -132,7 +132,11 @@ def test_detached_with_a_pid_file(oci: Oci, one: str, tmp_path: Path) -> None:
     oci("exec", "--detach", "--pid-file", tmp_path / "pid", one, "sleep", "50")
     text = (tmp_path / "pid").read_text()
     assert text.isdigit()
-    assert b"sleep\00050" in Path(f"/proc/{text}/cmdline").read_bytes()
+    deadline = time.monotonic() + 10
+    # crun returns before its execve.
+    while b"sleep\00050" not in Path(f"/proc/{text}/cmdline").read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     assert int(text) in json.loads(oci("ps", "--format", "json", one).out)
 
 

@@ -479,6 +479,7 @@ def test_the_callers_cpu_affinity_is_not_the_containers(
     assert int(out.split()[1].replace(",", ""), 16) == sum(1 << cpu for cpu in cpus)
 
 
+@pytest.mark.lacks(crun="holds them")
 def test_created_processes_do_not_hold_the_callers_files(
     oci: Oci, bundle: Bundle, tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ def test_rootfs_propagation(oci: Oci, bundle: Bundle, propagation: str) -> None:
         assert any(tag.startswith(wanted or "") for tag in tags)
 
 
+@pytest.mark.lacks(crun="does not follow it")
 def test_a_slave_root_follows_the_mount_it_lies_on(
     oci: Oci, bundle: Bundle, tmp_path: Path
 ) -> None:

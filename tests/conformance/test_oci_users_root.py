@@ -103,7 +103,7 @@ def test_state_is_in_the_users_directory(user: User, container: Bundle, oci: Oci
     assert not homes[0].exists()
 
 
-@pytest.mark.lacks(runc="says not where its state is")
+@pytest.mark.lacks(runc="says not where its state is", crun="says not where its state is")
 def test_roots_own_state_is_elsewhere(oci: Oci, tmp_path: Path) -> None:
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
     words = [oci.program, "--debug", "state", "none"]

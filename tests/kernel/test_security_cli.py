@@ -217,7 +217,7 @@ def test_verbs_in_the_wrong_state(box: Cli) -> None:
     for words in (["exec", "live", "true"], ["pause", "live"], ["rm", "live"]):
         refused(box, *words)
     for word in ("", "../live", "*", "li", "l/ive", "nosuch", "\x1b[2J", "0" * 64):
-        for verb in (["exec", word, "true"], ["stop", word], ["rm", "-f", word], ["logs", word],
+        for verb in (["exec", word, "true"], ["stop", word], ["rm", word], ["logs", word],
                      ["rename", word, "new"], ["inspect", word]):  # fmt: skip
             refused(box, *verb)
     for name in ("-x", "b/c", "live", "", "a\nb", "done"):
