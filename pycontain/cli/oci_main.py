@@ -196,6 +196,12 @@ def load_bundle(context: Context, options: Any) -> Bundle:
     loaded = bundle.load(options.bundle or ".", options.config)
     for note in loaded.notes:
         context.log.warning(note)
+    if context.log.debugging:
+        from pycontain.runtime import seccomp_compiler
+
+        profile = loaded.spec.get("linux", {}).get("seccomp") or {}
+        for name in seccomp_compiler.unknown_names(profile):
+            context.log.debug(f"unknown seccomp syscall {name!r} ignored")
     return loaded
 
 

@@ -137,6 +137,15 @@ def verdicts(profile: Seccomp, table: str, default: int) -> dict[int, Verdict]:
     return found
 
 
+def unknown_names(profile: Seccomp) -> list[str]:
+    """Return the names of system calls that none of the tables has, and the filter leaves out."""
+    known = set(MULTIPLEXED).union(*TABLES.values())
+    names = dict.fromkeys(
+        n for rule in profile.get("syscalls") or [] for n in rule.get("names") or []
+    )
+    return [name for name in names if name not in known]
+
+
 def _add_multiplexed(
     found: dict[int, Verdict], name: str, chains: Sequence[tuple[Condition, ...]], value: int,
     default: int,

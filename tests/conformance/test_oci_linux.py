@@ -413,6 +413,16 @@ def seccomp(action: str, names: list[str], **more: object) -> dict[str, object]:
     }
 
 
+def test_a_system_call_nobody_knows_is_left_out(oci: Oci, bundle: Bundle) -> None:
+    """Buildah's tests expect the words of runc and crun."""
+    bundle.linux["seccomp"] = seccomp("SCMP_ACT_ERRNO", ["mkdir", "no-such-call"])
+    bundle.write()
+    assert oci.run(bundle, "one").err == ""
+    done = oci("--debug", "run", "--bundle", bundle.path, "two")
+    lines = [line for line in done.err.splitlines() if "unknown seccomp syscall" in line]
+    assert ["no-such-call" in line for line in lines] == [True]
+
+
 def test_seccomp_answers_with_the_errno_asked_for(oci: Oci, bundle: Bundle) -> None:
     bundle.linux["seccomp"] = seccomp("SCMP_ACT_ERRNO", ["mkdir", "mkdirat"], errnoRet=5)
     bundle.shell("mkdir /tmp/x; echo $?")
