@@ -60,7 +60,7 @@ class Dialogue:
             from pycontain.runtime import idmap
 
             idmap.write(pid, self.spec.get("linux", {}))
-            posix.write(self._held.near, b"M")
+            self._tell(b"M")
 
     def _receive(self) -> tuple[bytes, list[int]]:
         byte = self._peek()
@@ -112,8 +112,15 @@ class Dialogue:
         else:
             self.parked = byte == b"P"
             return False
-        posix.write(self._held.near, b"A")
+        self._tell(b"A")
         return True
+
+    def _tell(self, byte: bytes) -> None:
+        try:
+            posix.write(self._held.near, byte)
+        except BrokenPipeError:
+            # The child failed meanwhile, and left word of it where the caller looks.
+            return
 
     def _run_hooks(self, pid: int) -> None:
         if self.options.hooks is not None:

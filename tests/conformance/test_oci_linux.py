@@ -660,3 +660,16 @@ def test_a_user_namespace_needs_not_own_the_other_ones(
             assert os.readlink(file) != os.readlink(path)
         finally:
             owner.kill()
+
+
+def test_what_stops_a_child_before_its_id_maps_is_told(oci: Oci, mapped: Bundle) -> None:
+    with subprocess.Popen(["unshare", "-m", "sleep", "100"]) as owner:
+        time.sleep(0.2)
+        try:
+            mapped.without_namespace("mount")
+            mapped.namespace("mount", f"/proc/{owner.pid}/ns/mnt")
+            mapped.write()
+            message = oci.fails("run", "--bundle", mapped.path, "one")
+        finally:
+            owner.kill()
+    assert "internal error" not in message
