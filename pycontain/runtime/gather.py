@@ -192,11 +192,15 @@ def _namespace(kind: str, path: str, held: Gathered) -> int:
 
 
 def _cgroup_facts(inputs: Inputs, options: LaunchOptions) -> None:
-    from pycontain.cgroup import hierarchy
+    cgroup = options.cgroup
+    if cgroup is None or cgroup.why:
+        from pycontain.cgroup import hierarchy
 
-    inputs.unified = hierarchy.detect().pure_v2
-    if options.cgroup is not None:
-        inputs.cgroup_paths = options.cgroup.paths()
+        inputs.unified = hierarchy.detect().pure_v2
+    else:
+        inputs.unified = cgroup.hierarchy.pure_v2
+    if cgroup is not None:
+        inputs.cgroup_paths = cgroup.paths()
 
 
 def _check_labels(process: Process) -> None:
