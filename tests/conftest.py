@@ -10,13 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support import CHECKOUT, Cli
 
 
 def pytest_configure() -> None:
-    """Take Ctrl-C as it is meant: a shell's `&` starts its commands with SIGINT ignored."""
+    # A shell's `&` starts its commands with SIGINT ignored, and some tests send one.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # How fast the machine is, is no property of the code.
+    settings.register_profile(
+        "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
