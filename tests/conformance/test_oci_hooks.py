@@ -132,6 +132,7 @@ def test_poststop_hooks_run_where_create_failed(
     assert state["status"] == "stopped"
 
 
+@pytest.mark.lacks(crun="does not run them")
 def test_poststop_hooks_run_where_no_other_hook_is(
     oci: Oci, bundle: Bundle, tmp_path: Path
 ) -> None:

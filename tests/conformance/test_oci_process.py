@@ -538,6 +538,7 @@ def on_terminal(argv: list[str], typed: bytes = b"") -> tuple[int, list[str]]:
     return running.wait(60), printed.decode().replace("\r", "").split("\n")
 
 
+@pytest.mark.lacks(crun="hands the caller's on")
 @pytest.mark.parametrize("verb", ["run", "exec"])
 def test_a_process_without_a_terminal_does_not_get_the_callers(
     oci: Oci, bundle: Bundle, verb: str

@@ -47,7 +47,10 @@ def test_a_slave_root_follows_the_mount_it_lies_on(
     assert any(tag.startswith("master:") for tag in line.partition(" - ")[0].split()[6:])
 
 
-@pytest.mark.parametrize("option", ["", "--no-pivot"])
+@pytest.mark.parametrize(
+    "option",
+    ["", pytest.param("--no-pivot", marks=pytest.mark.lacks(crun="takes the host's mounts along"))],
+)
 @pytest.mark.parametrize("kind", ["shared", "rshared", "slave"])
 def test_the_mounts_of_a_host_that_shares_them_stay(
     oci: Oci, bundle: Bundle, kind: str, option: str
