@@ -117,14 +117,20 @@ def _wait_for(argv: Sequence[str], **variables: str) -> int:
 
 
 def _private_directory(path: str) -> int:
-    """Open a directory that is this user's alone, and made if it is missing."""
-    import os
-    import stat
+    """Open a directory that is this user's alone, in one that nobody else may write."""
+    posix.close(_own_directory(path.rpartition("/")[0], 0o755))
+    return _own_directory(path, 0o700)
 
-    os.makedirs(path, 0o700, exist_ok=True)
+
+def _own_directory(path: str, mode: int) -> int:
+    """Open a directory of this user's, made if it is missing, that allows others what `mode` does."""
+    try:
+        posix.mkdir(path, mode)
+    except FileExistsError:
+        pass
     fd = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
     status = posix.fstat(fd)
-    if status.st_uid != posix.geteuid() or stat.S_IMODE(status.st_mode) != 0o700:
+    if status.st_uid != posix.geteuid() or status.st_mode & 0o777 & ~mode:
         posix.close(fd)
         raise PermissionError(path)
     return fd

@@ -25,8 +25,8 @@
 
 #include "dump.h"
 
-enum { MAPS_BYTES = 1 << 17, NAME_BYTES = 1024, GAP_PAGES = 16, STACK_BYTES = 8 << 20 };
-enum { THREAD_BYTES = 2304, SIGNALS = 64 };
+enum { MAPS_BYTES = 1 << 19, NAME_BYTES = 1024, GAP_PAGES = 16, STACK_BYTES = 8 << 20 };
+enum { THREAD_HEAD = 704, THREAD_BYTES = 2304, SIGNALS = 64 };
 
 extern char **environ;
 extern void *__curbrk;
@@ -45,10 +45,10 @@ __asm__(".text\n.globl save_context\n.hidden save_context\n.type save_context, @
         " mov (%rsp), %rax\n mov %rax, 56(%rdi)\n xor %eax, %eax\n ret\n"
         ".size save_context, . - save_context\n");
 
-/* One line of /proc/self/maps. */
+/* One entry of /proc/self/smaps. */
 struct mapping {
     uint64_t start, end, offset;
-    int protection, shared;
+    int protection, shared, wiped;
     char name[NAME_BYTES];
 };
 
@@ -175,6 +175,8 @@ static int add_mapping(int fd, struct mapping *mapping)
         errno = EBUSY;
         return -1;
     }
+    if (mapping->wiped)
+        return add_region(mapping, WIPED, 0);
     if (!mapping->protection)
         return add_region(mapping, EMPTY, 0);
     if (mapping->name[0] == '/' && !(mapping->protection & PROT_WRITE) && is_unchanged(mapping))
@@ -184,10 +186,10 @@ static int add_mapping(int fd, struct mapping *mapping)
     return save(fd, mapping);
 }
 
-/* Read /proc/self/maps before anything else is mapped or written. */
+/* Read /proc/self/smaps before anything else is mapped or written. */
 static int read_maps(char *text)
 {
-    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    int fd = open("/proc/self/smaps", O_RDONLY | O_CLOEXEC);
     ssize_t got, size = 0;
 
     if (fd < 0)
@@ -203,31 +205,38 @@ static int add_memory(int fd)
 {
     static char text[MAPS_BYTES];
     char *rest, permissions[8];
-    struct mapping mapping;
+    struct mapping next, mapping;
 
     if (read_maps(text))
         return -1;
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-        mapping.name[0] = 0;
-        if (sscanf(line, "%lx-%lx %7s %lx %*s %*s %1023[^\n]", &mapping.start, &mapping.end,
-                   permissions, &mapping.offset, mapping.name) < 4) {
-            errno = EINVAL;
-            return -1;
-        }
+        next.name[0] = 0;
+        if (sscanf(line, "%lx-%lx %7s %lx %*s %*s %1023[^\n]", &next.start, &next.end, permissions,
+                   &next.offset, next.name) >= 4)
+            mapping = next;
+        /* The last line of each entry. */
+        if (strncmp(line, "VmFlags:", 8))
+            continue;
         mapping.protection = (permissions[0] == 'r' ? PROT_READ : 0) |
                              (permissions[1] == 'w' ? PROT_WRITE : 0) |
                              (permissions[2] == 'x' ? PROT_EXEC : 0);
         mapping.shared = permissions[3] == 's';
+        mapping.wiped = strstr(line, " wf") != NULL;
         if (add_mapping(fd, &mapping))
             return -1;
+    }
+    if (!dump.regions) {
+        errno = ENOSYS;
+        return -1;
     }
     return 0;
 }
 
-/* Where libc keeps the number of this thread. */
+/* Where libc keeps the number of this thread: behind the head that every binary knows, and not in the
+ * upper half of a pointer. */
 static uint64_t find_thread_id(uint64_t thread)
 {
-    for (uint64_t at = thread; at < thread + THREAD_BYTES; at += sizeof(pid_t))
+    for (uint64_t at = thread + THREAD_HEAD; at < thread + THREAD_BYTES; at += sizeof(void *))
         if (*(pid_t *)at == getpid())
             return at;
     return 0;
@@ -308,11 +317,12 @@ static PyObject *py_dump(PyObject *Py_UNUSED(module), PyObject *args)
     static int fd;
     static unsigned count;
     uint64_t variables = 0;
+    PyObject *ignored;
 
     if (!PyArg_ParseTuple(args, "iy#y#I", &fd, &boot, &boot_size, &sources, &source_size, &count))
         return NULL;
-    if (boot_size != BOOT_BYTES) {
-        PyErr_SetString(PyExc_ValueError, "not the id of a boot");
+    if (boot_size != BOOT_BYTES || source_size >= SOURCE_BYTES) {
+        PyErr_SetString(PyExc_ValueError, "not the id of a boot, or too many sources");
         return NULL;
     }
     /* To the interpreter a restored process is a forked child. */
@@ -325,11 +335,13 @@ static PyObject *py_dump(PyObject *Py_UNUSED(module), PyObject *args)
             return PyErr_SetFromErrno(PyExc_OSError);
         Py_RETURN_NONE;
     }
+    /* Before anything is allocated. */
+    ignored = settle();
     while (handover.environment[variables])
         variables++;
     return Py_BuildValue("(sNNN)", handover.command,
                          list_of(handover.argv, handover.argc, PyUnicode_DecodeFSDefault),
-                         list_of(handover.environment, variables, PyBytes_FromString), settle());
+                         list_of(handover.environment, variables, PyBytes_FromString), ignored);
 }
 
 static PyMethodDef methods[] = {{"dump", py_dump, METH_VARARGS, dump_doc}, {NULL, NULL, 0, NULL}};

@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 
-enum { DUMP_FORMAT = 1, MAX_REGIONS = 512, BOOT_BYTES = 36, PAGE_BYTES = 4096 };
+enum { DUMP_FORMAT = 2, MAX_REGIONS = 512, BOOT_BYTES = 36, PAGE_BYTES = 4096 };
+enum { SOURCE_BYTES = 65536 };
 #define DUMP_MAGIC 0x504d5544796370ull
 
 enum region_kind {
@@ -15,6 +16,7 @@ enum region_kind {
     SAVED,  /* pages of the dump */
     INSIDE, /* the same, inside the empty region before it */
     MAPPED, /* pages of a file, unchanged */
+    WIPED,  /* zeros, and again in a forked child: libc's random numbers */
     KERNEL, /* vdso and its data: moved to where they were */
 };
 

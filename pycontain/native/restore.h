@@ -9,10 +9,10 @@
 #include "dump.h"
 #include "launch.h"
 
-enum { SOURCE_BYTES = 65536, OTHERS_WRITE = 022, FILE_TYPE = 0170000, REGULAR = 0100000 };
+enum { OTHERS_WRITE = 022, FILE_TYPE = 0170000, REGULAR = 0100000, DIRECTORY = 0040000 };
 enum { AT_NULL_ = 0, AT_SECURE_ = 23, AT_SYSINFO_EHDR_ = 33, CAPABILITIES_3 = 0x20080522 };
 enum { MAP_PRIVATE_ = 2, MAP_FIXED_ = 0x10, MAP_ANONYMOUS_ = 0x20 };
-enum { MAP_NORESERVE_ = 0x4000, MAP_FIXED_NOREPLACE_ = 0x100000, MREMAP_MOVE_TO = 3 };
+enum { MAP_NORESERVE_ = 0x4000, MAP_FIXED_NOREPLACE_ = 0x100000, MREMAP_MOVE_TO = 3, MADV_WIPEONFORK_ = 18 };
 enum { SET_THREAD = 0x1002, UNREGISTERED = -2 };
 
 static int is_set(char **env, const char *variable)
@@ -121,23 +121,61 @@ static int sources_are_fresh(const struct dump *dump, const char *sources)
     return dump->sources > 0;
 }
 
-/* Open the dump if it is this user's own, whole and up to date; -1 otherwise. */
-static int open_dump(const char *path, struct dump *dump)
+/* Open `name` if it is this user's own, no link, and written by nobody else; -1 otherwise. */
+static int open_own(int at, const char *name, uint32_t type)
 {
-    static char sources[SOURCE_BYTES] __attribute__((aligned(8)));
     struct stat status;
-    long fd = sys6(__NR_openat, AT_FDCWD_, (long)path, O_RDONLY_ | O_CLOEXEC_ | O_NOFOLLOW_, 0, 0, 0);
+    long fd = sys6(__NR_openat, at, (long)name, O_RDONLY_ | O_CLOEXEC_ | O_NOFOLLOW_, 0, 0, 0);
 
     if (fd < 0)
         return -1;
     if (!sys(__NR_fstat, fd, &status, 0) && status.st_uid == sys(__NR_geteuid, 0, 0, 0) &&
-        (status.st_mode & FILE_TYPE) == REGULAR && !(status.st_mode & OTHERS_WRITE) &&
-        read_at((int)fd, dump, sizeof *dump, 0) && dump->magic == DUMP_MAGIC &&
+        (status.st_mode & FILE_TYPE) == type && !(status.st_mode & OTHERS_WRITE))
+        return (int)fd;
+    sys(__NR_close, fd, 0, 0);
+    return -1;
+}
+
+/* The same for the last two directories of a path and the file in them: in /tmp others may make, and
+ * exchange, what is missing. */
+static int open_own_path(const char *path)
+{
+    char way[PATH_BYTES], *part[3] = {way};
+    int fd = AT_FDCWD_;
+
+    join(way, sizeof way, path, "", "", "");
+    for (int n = 2; n > 0; n--) {
+        char *slash = way + length_of(way);
+        while (*slash != '/')
+            slash--;
+        *slash = 0;
+        part[n] = slash + 1;
+    }
+    for (int n = 0; n < 3; n++) {
+        int next = open_own(fd, part[n], n < 2 ? DIRECTORY : REGULAR);
+        if (n)
+            sys(__NR_close, fd, 0, 0);
+        if (next < 0)
+            return -1;
+        fd = next;
+    }
+    return fd;
+}
+
+/* Open the dump if it is this user's own, whole and up to date; -1 otherwise. */
+static int open_dump(const char *path, struct dump *dump)
+{
+    static char sources[SOURCE_BYTES] __attribute__((aligned(8)));
+    int fd = open_own_path(path);
+
+    if (fd < 0)
+        return -1;
+    if (read_at(fd, dump, sizeof *dump, 0) && dump->magic == DUMP_MAGIC &&
         dump->format == DUMP_FORMAT && dump->regions <= MAX_REGIONS &&
         dump->source_bytes < sizeof sources && same_boot(dump) &&
-        read_at((int)fd, sources, dump->source_bytes, sizeof *dump) &&
+        read_at(fd, sources, dump->source_bytes, sizeof *dump) &&
         sources_are_fresh(dump, sources))
-        return (int)fd;
+        return fd;
     sys(__NR_close, fd, 0, 0);
     return -1;
 }
@@ -197,6 +235,10 @@ static int map_all(const struct dump *dump, int fd, uint64_t vdso)
         switch (region->kind) {
         case EMPTY:
             done = map(region, MAP_ANONYMOUS_ | MAP_NORESERVE_ | MAP_FIXED_NOREPLACE_, -1);
+            break;
+        case WIPED:
+            done = map(region, MAP_ANONYMOUS_ | MAP_FIXED_NOREPLACE_, -1) &&
+                   !sys(__NR_madvise, region->start, region->end - region->start, MADV_WIPEONFORK_);
             break;
         case SAVED:
             done = map(region, MAP_FIXED_NOREPLACE_, fd);
