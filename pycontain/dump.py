@@ -31,8 +31,12 @@ from pycontain import dump
 dump.build(sys.argv[2])"""
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 BOOT_BYTES = 36
+IGNORED = (_signal.SIGPIPE, _signal.SIGXFSZ)
+"""By every interpreter."""
 RETRY_S = 3600
 TIME_OUT_S = 30
+TIMED_OUT = -9
+"""It was killed."""
 
 
 def renew(path: str, program: str) -> None:
@@ -57,8 +61,9 @@ def _renew(path: str, program: str) -> None:
 
     directory = _private_directory(path.rpartition("/")[0])
     draft = f"{path}.new"
+    # The draft belongs to whoever has the lock.
+    kernel.flock(directory, LOCK_EX | LOCK_NB)
     try:
-        kernel.flock(directory, LOCK_EX | LOCK_NB)
         if _was_in_vain(path) or not _try(program):
             return
         built = _build(draft)
@@ -89,7 +94,7 @@ def _was_in_vain(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             age = time.time() - posix.fstat(file.fileno()).st_mtime
-            return age < RETRY_S and file.read(BOOT_BYTES) == _boot_id()
+            return 0 <= age < RETRY_S and file.read(BOOT_BYTES) == _boot_id()
     except FileNotFoundError:
         return False
 
@@ -105,14 +110,19 @@ def _build(path: str) -> bool:
 
 
 def _wait_for(argv: Sequence[str], **variables: str) -> int:
-    """Run a program with hardly any environment; return its exit status."""
+    """Run a program with hardly any environment, not for long; return its exit status."""
     import os
     import subprocess
 
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime is not None:
         variables["XDG_RUNTIME_DIR"] = runtime
-    done = subprocess.run(argv, input=b"", capture_output=True, env=variables, timeout=TIME_OUT_S)
+    try:
+        done = subprocess.run(
+            argv, input=b"", capture_output=True, env=variables, timeout=TIME_OUT_S
+        )
+    except subprocess.TimeoutExpired:
+        return TIMED_OUT
     return done.returncode
 
 
@@ -123,7 +133,7 @@ def _private_directory(path: str) -> int:
 
 
 def _own_directory(path: str, mode: int) -> int:
-    """Open a directory of this user's, made if it is missing, that allows others what `mode` does."""
+    """Open a directory of this user's, made if missing, that allows others what `mode` does."""
     try:
         posix.mkdir(path, mode)
     except FileExistsError:
@@ -157,8 +167,10 @@ def build(path: str) -> None:
     from pycontain.native import _dump
 
     gc.disable()
-    # As the launcher's own first line leaves it.
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    # SIGINT as the launcher's first line leaves it, and none ignored because our caller does.
+    for number in range(1, _signal.NSIG):
+        if _signal.getsignal(number) not in (None, _signal.SIG_DFL) and number not in IGNORED:
+            _signal.signal(number, _signal.SIG_DFL)
     _import_ours()
     sources = _sources()
     text = b"".join(_encoded(name) for name in sources)
@@ -213,6 +225,8 @@ def _resume(
     command: str, argv: list[str], environment: list[bytes], ignored: list[int]
 ) -> NoReturn:
     """Be the command this process was started as."""
+    import time
+
     from pycontain.cli import entry, oci
 
     variables = posix.environ
@@ -222,6 +236,7 @@ def _resume(
         if equals:
             variables.setdefault(name, value)
     sys.argv[:] = argv
+    time.tzset()
     for number in ignored:
         _signal.signal(number, _signal.SIG_IGN)
     if posix.isatty(1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import shutil
@@ -20,7 +21,7 @@ FLAGS = ["-Os", "-static", "-nostdlib", "-ffreestanding", "-fno-builtin", "-fno-
          "-fPIC", "-Wl,-Ttext-segment=0x600000000000"]  # fmt: skip
 ASKED = """
 def run(argv):
-    import _signal, posix, sys
+    import _signal, posix, sys, time
     if argv == ["--version"]:
         return 0
     print(argv)
@@ -28,6 +29,7 @@ def run(argv):
     print([n for n in range(1, 65) if _signal.getsignal(n) is _signal.SIG_IGN])
     print([n for n in range(1, 65) if _signal.getsignal(n) not in (0, 1, None)])
     print(sorted(_signal.pthread_sigmask(_signal.SIG_BLOCK, ())))
+    print(time.localtime(0)[:5], time.tzname)
     print(sys.stdout.line_buffering, posix.getcwd())
     print(sys.stdin.buffer.read() if not posix.isatty(0) else b"")
     print(len([bytearray(100) for n in range(200_000)]))
@@ -41,6 +43,28 @@ def run_and_flush(argv):
     status = run(argv)
     sys.stdout.flush()
     return status
+"""
+
+WIPED = """
+import mmap
+wiped = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+wiped.madvise(18)  # MADV_WIPEONFORK
+wiped[:4] = b"seed"
+
+
+def run(argv):
+    import posix, sys
+    if argv == ["--version"]:
+        return 0
+    found = wiped[:4]
+    wiped[:4] = b"seed"
+    read, write = posix.pipe()
+    if not posix.fork():
+        posix.write(write, wiped[:4])
+        posix._exit(0)
+    posix.wait()
+    sys.stdout.buffer.write(found + b" " + posix.read(read, 4) + b"\\n")
+    return 7
 """
 
 
@@ -136,6 +160,47 @@ def test_input_and_ignored_signals_are_the_callers(copy: Path, written: Path) ->
     )
     assert str([int(n) for n in expected]).encode() in done.stdout
     assert str([int(signal.SIGPIPE), int(signal.SIGXFSZ)]).encode() in same(copy)
+
+
+def test_what_the_first_caller_ignored_is_not_ignored_later(copy: Path, written: Path) -> None:
+    written.unlink()
+    start(copy, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    assert starts_from_it(copy)
+    same(copy)
+
+
+def test_the_time_zone_is_the_callers(copy: Path, written: Path) -> None:
+    assert b"(1970, 1, 1, 5, 30) ('IST', 'IST')" in same(copy, env={"TZ": "IST-5:30"})
+
+
+def test_memory_a_fork_wipes_is_wiped(copy: Path, written: Path) -> None:
+    """Where libc keeps random numbers; two commands must not get the same."""
+    entry, builder = copy.parent / "pycontain/cli/entry.py", copy.parent / "pycontain/dump.py"
+    texts = entry.read_text(), builder.read_text()
+    entry.write_text(texts[0] + WIPED)
+    builder.write_text(texts[1].replace('"_json"', '"_json", "mmap"'))
+    try:
+        assert start(copy).stdout == b"seed \0\0\0\0\n"
+        assert start(copy, dump="1").stdout == b"\0\0\0\0 \0\0\0\0\n"
+    finally:
+        entry.write_text(texts[0])
+        builder.write_text(texts[1])
+
+
+def test_two_first_starts_leave_one(copy: Path, written: Path) -> None:
+    """The second finds the directory locked, and leaves the first one's draft alone."""
+    draft = Path(f"{written}.new")
+    written.unlink()
+    draft.write_bytes(b"draft")
+    held = os.open(written.parent, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        assert start(copy).returncode == 7
+        assert draft.read_bytes() == b"draft"
+    finally:
+        os.close(held)
+    assert start(copy).returncode == 7
+    assert not draft.exists() and starts_from_it(copy)
 
 
 def test_a_terminal_gets_whole_lines(copy: Path, written: Path) -> None:
@@ -244,3 +309,23 @@ def test_a_directory_that_others_may_enter_is_not_used(copy: Path, written: Path
     assert start(copy).returncode == 7
     assert not written.exists()
     written.parent.chmod(0o700)
+
+
+def test_one_in_a_directory_others_may_write_is_not_taken(copy: Path, written: Path) -> None:
+    written.parent.chmod(0o770)
+    assert not starts_from_it(copy)
+    written.parent.chmod(0o700)
+    assert starts_from_it(copy)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root's lies in /run")
+@pytest.mark.parametrize("up", [1, 2])
+def test_one_behind_a_linked_directory_is_not_taken(copy: Path, written: Path, up: int) -> None:
+    place = Path(os.environ["XDG_RUNTIME_DIR"], *["pycontain.start"][: 2 - up])
+    aside = place.with_name("aside")
+    place.rename(aside)
+    place.symlink_to(aside)
+    assert not starts_from_it(copy)
+    place.unlink()
+    aside.rename(place)
+    assert starts_from_it(copy)
