@@ -25,10 +25,11 @@ HOME = __file__.rpartition("/")[0]
 PACKAGES = ("cgroup", "cli", "engine", "image", "oci", "rootfs", "runtime", "spec", "syscalls")
 WITH_THEM = frozenset(("__future__", "_json"))
 """Modules of the standard library that they may bring along, besides what is built in."""
-BUILD = """import sys
+BUILD = """import sys, time
+started_ns = time.time_ns()
 sys.path.insert(0, sys.argv[1])
 from pycontain import dump
-dump.build(sys.argv[2])"""
+dump.build(sys.argv[2], started_ns)"""
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 BOOT_BYTES = 36
 IGNORED = (_signal.SIGPIPE, _signal.SIGXFSZ)
@@ -160,7 +161,7 @@ def _create(path: str) -> int:
     return posix.open(path, posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600)
 
 
-def build(path: str) -> None:
+def build(path: str, started_ns: int) -> None:
     """Write a dump of this interpreter, which was started for it; restored processes go on here."""
     import gc
 
@@ -173,7 +174,7 @@ def build(path: str) -> None:
             _signal.signal(number, _signal.SIG_DFL)
     _import_ours()
     sources = _sources()
-    text = b"".join(_encoded(name) for name in sources)
+    text = b"".join(_encoded(name, started_ns) for name in sources)
     fd = _create(path)
     gc.collect()
     restored = _dump.dump(fd, _boot_id(), text, len(sources))
@@ -213,9 +214,11 @@ def _sources() -> list[str]:
     return ours + sorted(mapped.difference(ours))
 
 
-def _encoded(path: str) -> bytes:
-    """Return a `struct source` of native/dump.h."""
+def _encoded(path: str, started_ns: int) -> bytes:
+    """Return a `struct source` of native/dump.h; fail if it may be newer than what was imported."""
     status = posix.stat(path)
+    if status.st_ctime_ns >= started_ns:
+        raise OSError(f"changed meanwhile: {path}")
     name = path.encode("utf-8", "surrogateescape") + b"\0"
     head = status.st_mtime_ns.to_bytes(8, "little") + status.st_size.to_bytes(8, "little")
     return head + name + bytes(-len(name) % 8)

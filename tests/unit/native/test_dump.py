@@ -296,6 +296,20 @@ def test_what_cannot_be_written_is_not_tried_again(copy: Path, written: Path) ->
     assert not starts_from_it(copy)
 
 
+def test_a_source_that_changes_meanwhile_is_not_taken_for_what_was_read(
+    copy: Path, written: Path
+) -> None:
+    written.unlink()
+    source = copy.parent / "pycontain/dump.py"
+    text = source.read_text()
+    changing = "    posix.utime(__file__)\n    sources = _sources()\n"
+    source.write_text(text.replace("    sources = _sources()\n", changing))
+    assert source.read_text() != text
+    assert start(copy).returncode == 7
+    assert written.read_bytes() == Path(dump.BOOT_ID).read_bytes()[: dump.BOOT_BYTES]
+    source.write_text(text)
+
+
 def test_whoever_loads_a_library_gets_the_ordinary_start(copy: Path, written: Path) -> None:
     written.unlink()
     assert start(copy, env={"LD_BIND_NOW": "1"}).returncode == 7
