@@ -300,9 +300,10 @@ __attribute__((noreturn)) static void start_interpreter(const char *command, con
                                                         long argc, char **argv)
 {
     struct place place;
-    char dump[PATH_BYTES] = "", **env = argv + argc + 1;
+    char dump[PATH_BYTES], **env = argv + argc + 1;
     int wanted;
 
+    dump[0] = 0; /* not an initialiser: that would be a call of memset */
     find_place(&place);
     wanted = find_dump(&place, env, dump);
     if (wanted && restore(dump, command, argc, argv, env))

@@ -343,3 +343,12 @@ def test_one_behind_a_linked_directory_is_not_taken(copy: Path, written: Path, u
     place.unlink()
     aside.rename(place)
     assert starts_from_it(copy)
+
+
+@pytest.mark.parametrize("stem", ["launcher", "oci_verbs"])
+def test_launchers_of_machines_without_dumps_need_no_libc(stem: str, tmp_path: Path) -> None:
+    compiler = shutil.which("aarch64-linux-gnu-gcc")
+    source = LAUNCHER.with_name(f"{stem}.c")
+    if not compiler or not source.exists():
+        pytest.skip("needs a compiler for aarch64 and the sources of native programs")
+    subprocess.run([compiler, *FLAGS[:-2], "-o", str(tmp_path / stem), str(source)], check=True)
