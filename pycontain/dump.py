@@ -34,7 +34,10 @@ BOOT_ID = "/proc/sys/kernel/random/boot_id"
 BOOT_BYTES = 36
 IGNORED = (_signal.SIGPIPE, _signal.SIGXFSZ)
 """By every interpreter."""
-RETRY_S = 3600
+ENDING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
+RETRY_S = 600
+KEPT = 16
+"""Dumps of one user: of the installations, the oldest goes."""
 TIME_OUT_S = 30
 TIMED_OUT = -9
 """It was killed."""
@@ -44,11 +47,12 @@ def renew(path: str, program: str) -> None:
     """Write the dump at `path` that `program`, the launcher, found missing or out of date.
 
     `path` is "" where no dump is wanted. Never fails; where none can be made, the boot's id takes
-    its place and keeps later commands from trying for an hour.
+    its place and keeps later commands from trying for ten minutes.
     """
     if not path:
         return
-    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    # The command is done, and its exit status stands.
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, ENDING)
     try:
         _renew(path, program)
     except (OSError, ImportError, MemoryError):
@@ -70,6 +74,7 @@ def _renew(path: str, program: str) -> None:
         built = _build(draft)
         if built:
             posix.rename(draft, path)
+            _remove_oldest(directory)
         # A negative status is a crash; where a dump cannot be mapped a command starts without.
         if not built or _try(program) < 0:
             _write(draft, _boot_id())
@@ -78,6 +83,12 @@ def _renew(path: str, program: str) -> None:
         if _exists(draft):
             posix.unlink(draft)
         posix.close(directory)
+
+
+def _remove_oldest(directory: int) -> None:
+    ages = {name: posix.stat(name, dir_fd=directory).st_mtime for name in posix.listdir(directory)}
+    for name in sorted(ages, key=ages.__getitem__)[:-KEPT]:
+        posix.unlink(name, dir_fd=directory)
 
 
 def _boot_id() -> bytes:

@@ -352,3 +352,30 @@ def test_launchers_of_machines_without_dumps_need_no_libc(stem: str, tmp_path: P
     if not compiler or not source.exists():
         pytest.skip("needs a compiler for aarch64 and the sources of native programs")
     subprocess.run([compiler, *FLAGS[:-2], "-o", str(tmp_path / stem), str(source)], check=True)
+
+
+def test_the_oldest_goes_when_there_are_many(copy: Path, written: Path) -> None:
+    others = [written.with_name(f"old{n}") for n in range(dump.KEPT + 2)]
+    for age, other in enumerate(others):
+        other.touch(0o600)
+        os.utime(other, (age, age))
+    written.unlink()
+    assert start(copy).returncode == 7
+    assert starts_from_it(copy)
+    assert len(list(written.parent.iterdir())) == dump.KEPT
+    assert not others[0].exists() and not others[1].exists()
+    for other in others:
+        other.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_writing_it_changes_no_exit_status(copy: Path, written: Path, number: int) -> None:
+    written.unlink()
+    argv = [copy, "x"]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        while not written.with_name(f"{written.name}.new").exists():
+            assert run.poll() is None
+        run.send_signal(number)
+        assert run.wait(timeout=60) == 7
+    assert starts_from_it(copy)
