@@ -122,7 +122,7 @@ def _update(context: Context, options: Any, words: list[str]) -> int:
     from pycontain.cli import oci_update
 
     found = container.load(context.root, words[0])
-    found.update(oci_update.resources(options))
+    found.update(oci_update.resources(options), oci_update.resource_control(options))
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycontain.cli.oci_options import whole_number
-from pycontain.errors import UnsupportedError
+from pycontain.errors import UsageError
 from pycontain.oci import codec
 from pycontain.runtime import bundle, tolerate, validate
 
@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pycontain.oci.runtime import Resources
+    from pycontain.oci.runtime import IntelRdt, Resources
 
 _NUMBERS = {
     "blkio_weight": ("blockIO", "weight"),
@@ -34,11 +34,9 @@ _UNITS = {"b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 
 def resources(options: Any) -> Resources:
-    """Return what the options ask for; raises UsageError, InvalidError, UnsupportedError."""
+    """Return what the options ask for; raises UsageError and InvalidError."""
     if options.resources:
         return tolerate.without_zeros(_from_file(options.resources))
-    if options.l3_cache_schema or options.mem_bw_schema:
-        raise UnsupportedError("resource control (intelRdt) is not supported")
     found: dict[str, dict[str, object]] = {}
     for table, convert in ((_NUMBERS, whole_number), (_SIZES, size), (_TEXTS, _text)):
         for key, (group, field) in table.items():
@@ -49,6 +47,18 @@ def resources(options: Any) -> Resources:
         # Asked for by name it is a limit; the least one there is.
         found["pids"]["limit"] = 1
     return tolerate.without_zeros(validate.validate_resources(found, "update"))
+
+
+def resource_control(options: Any) -> IntelRdt:
+    """Return the lines of linux.intelRdt that the options ask for; raises UsageError."""
+    lines: IntelRdt = {}
+    if options.l3_cache_schema:
+        lines["l3CacheSchema"] = options.l3_cache_schema
+    if options.mem_bw_schema:
+        if not options.mem_bw_schema.startswith("MB:") or "\n" in options.mem_bw_schema:
+            raise UsageError("--mem-bw-schema: must be one line that starts with MB:")
+        lines["memBwSchema"] = options.mem_bw_schema
+    return lines
 
 
 def _text(option: str, value: str) -> str:

@@ -12,16 +12,17 @@ import posix
 from _signal import SIGKILL, pidfd_send_signal  # type: ignore[import-not-found]
 from errno import EBUSY
 
-from pycontain.errors import ConflictError, KernelError, NotFoundError, PycontainError
+from pycontain.errors import ConflictError, InvalidError, KernelError, NotFoundError, PycontainError
 from pycontain.runtime import state as states
 from pycontain.syscalls import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontain.cgroup.manager import Cgroup
-    from pycontain.oci.runtime import Process, Resources, Spec
+    from pycontain.oci.runtime import IntelRdt, Process, Resources, Spec
     from pycontain.runtime.hooks import HookError
     from pycontain.runtime.launch import Init, LaunchOptions
+    from pycontain.runtime.rdt import Group
     from pycontain.runtime.state import State
 
 KILL_WAIT_MS = 10000
@@ -160,6 +161,7 @@ class Container:
             self.kill_init()
         self.cgroup.kill()
         self.cgroup.remove()
+        remove_resource_control(self.home)
         remove_home(self.home)
         return self.run_poststop()
 
@@ -201,9 +203,14 @@ class Container:
         states.allow("resume", self.id, self.status())
         self.cgroup.thaw()
 
-    def update(self, resources: Resources) -> None:
-        """Apply `resources`; a field that is absent stays as it is."""
+    def update(self, resources: Resources, rdt_lines: IntelRdt | None = None) -> None:
+        """Apply `resources` and lines of resource control; what is absent stays as it is."""
         states.allow("update", self.id, self.status())
+        if rdt_lines:
+            from pycontain.runtime import rdt
+
+            remove_file(self.home + PLAIN)
+            rdt.update(self, rdt_lines)
         self.cgroup.apply(resources)
         self._note_cgroup()
 
@@ -214,6 +221,14 @@ class Container:
         if paths != self.state.cgroup:
             self.state.cgroup = paths
             states.save(self.home, self.state)
+
+    def resource_control(self) -> Group | None:
+        """Return the group of linux.intelRdt, None when there is none."""
+        if not states.exists(self.home + states.RDT):
+            return None
+        from pycontain.runtime import rdt
+
+        return rdt.present(self.home)
 
     def processes(self) -> list[int]:
         """Return the pids of the container's processes as this process sees them."""
@@ -447,6 +462,11 @@ def delete_broken(run_root: str, id: str) -> None:
         except OSError:
             # Not made yet, or somebody else's and in use: it is not ours to empty.
             continue
+    try:
+        remove_resource_control(home)
+    except InvalidError:
+        # Whatever stands there: it is removed with the rest.
+        pass
     from pycontain import trees
 
     try:
@@ -454,6 +474,16 @@ def delete_broken(run_root: str, id: str) -> None:
         trees.remove(home)
     except OSError as error:
         raise KernelError("remove", home, error) from None
+
+
+def remove_resource_control(home: str) -> None:
+    """Remove the resource control groups that are the container's alone."""
+    if states.exists(home + states.RDT):
+        from pycontain.runtime import rdt
+
+        group = rdt.recall(home)
+        if group is not None:
+            group.remove()
 
 
 def remove_home(home: str) -> None:

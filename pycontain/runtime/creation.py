@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pycontain.cgroup.manager import Cgroup
     from pycontain.oci.runtime import Spec
+    from pycontain.runtime import rdt
     from pycontain.runtime.container import Container
     from pycontain.runtime.launch import Init, LaunchOptions
     from pycontain.runtime.state import State
@@ -50,6 +51,8 @@ def make(
         _remember_config(home, spec, raw)
         if options.notify:
             options.notify(home, spec)
+        if "intelRdt" in spec.get("linux", {}):
+            options.rdt = _resource_control(home, id, spec, undo)
         cgroup = options.cgroup or _open_cgroup(id, spec, options, manager_kind)
         undo.append(cgroup.remove)
         undo.append(cgroup.kill)
@@ -72,7 +75,8 @@ def make(
         # By now the program's environment is complete.
         container.state.hooks = _later_hooks(spec)
         states.save(home, container.state)
-        if park and manager_kind == "cgroupfs" and cgroup.owned and not options.notify:
+        plain = cgroup.owned and not options.notify and options.rdt is None
+        if park and manager_kind == "cgroupfs" and plain:
             _note_plain(container)
         return container, init
     except BaseException as error:
@@ -119,6 +123,20 @@ def _note_cgroup(home: str, cgroup: Cgroup) -> None:
         posix.write(fd, text.encode("utf-8", "surrogateescape"))
     finally:
         posix.close(fd)
+
+
+def _resource_control(
+    home: str, id: str, spec: Spec, undo: list[Callable[[], object]]
+) -> rdt.Group:
+    """Make the groups of linux.intelRdt, remembered first: we may be killed meanwhile."""
+    from pycontain.runtime import rdt
+
+    wanted = spec["linux"]["intelRdt"]
+    group = rdt.choose(rdt.find_root(), id, wanted)
+    rdt.remember(home, group)
+    undo.append(group.undo)
+    group.create(wanted)
+    return group
 
 
 def _note_plain(container: Container) -> None:

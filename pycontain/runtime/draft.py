@@ -51,9 +51,9 @@ class Inputs:
         "bundle", "cgroup_fds", "cgroup_paths", "console", "exec_enters_time", "hooks",
         "join_first", "join_flags", "join_pidfd", "join_root", "kernel_mounts", "keyring",
         "last_capability", "namespaces", "network", "no_pivot", "nodes", "park_dir", "park_name",
-        "plain_newlines", "preserve_fds", "private_parent", "root_tree", "rootfs", "rootfs_mounts",
-        "rootless", "seccomp", "stdio", "stdio_null", "stdio_owned", "stub", "stub_fd", "sync",
-        "trees", "unified", "user_namespace",
+        "plain_newlines", "preserve_fds", "private_parent", "rdt_fds", "root_tree", "rootfs",
+        "rootfs_mounts", "rootless", "seccomp", "stdio", "stdio_null", "stdio_owned", "stub",
+        "stub_fd", "sync", "trees", "unified", "user_namespace",
     )  # fmt: skip
 
     def __init__(self, rootfs: str = "", bundle: str = "") -> None:
@@ -79,6 +79,7 @@ class Inputs:
         self.namespaces: dict[str, int] = {}  # type -> descriptor of one to join
         self.cgroup_fds: list[int] = []  # v1: cgroup.procs of each hierarchy
         self.cgroup_paths: dict[str, str] = {}
+        self.rdt_fds: list[int] = []  # tasks of the resource control groups
         self.unified = True
         self.root_tree = -1  # the rootfs, opened by the parent for a user namespace
         self.trees: dict[int, int] = {}  # index in mounts -> detached tree made by the parent

@@ -31,6 +31,7 @@ def join(spec: Spec, wanted: Process, inputs: Inputs) -> Program:
     program.step("join cgroup", "linux.cgroupsPath")
     for fd in inputs.cgroup_fds:
         program.call("write", fd, "0", 1, target="cgroup.procs")
+    namespaces.resource_control(draft)
     early = inputs.join_flags & ~c.CLONE_NEWTIME
     if inputs.join_flags & c.CLONE_NEWTIME:
         draft.keep.append(inputs.join_pidfd)

@@ -11,7 +11,7 @@ from pycontain.runtime.state import exists, is_directory, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pycontain.oci.runtime import Features, Linux, Process, Spec
+    from pycontain.oci.runtime import Features, Process, Spec
 
 NAMESPACE_FILES = {
     "cgroup": "cgroup",
@@ -37,7 +37,9 @@ def refuse(spec: Spec) -> None:
     if linux.get("mountLabel") and not has_selinux():
         raise _lacks("linux.mountLabel", "SELinux is not enabled")
     if "intelRdt" in linux:
-        _refuse_rdt(linux)
+        from pycontain.runtime import rdt
+
+        rdt.find_root()
     if "memoryPolicy" in linux and not exists("/proc/self/numa_maps"):
         raise _lacks("linux.memoryPolicy", "this kernel is built without NUMA")
 
@@ -61,17 +63,6 @@ def has_apparmor() -> bool:
 def has_selinux() -> bool:
     """Return whether SELinux is enabled (its file system is mounted)."""
     return exists("/sys/fs/selinux/enforce")
-
-
-def has_rdt() -> bool:
-    """Return whether the resource control file system is mounted."""
-    return exists("/sys/fs/resctrl/schemata")
-
-
-def _refuse_rdt(linux: Linux) -> None:
-    if not has_rdt():
-        raise _lacks("linux.intelRdt", "no resource control file system at /sys/fs/resctrl")
-    raise _lacks("linux.intelRdt", "pycontain does not drive resource control")
 
 
 def _lacks(field: str, why: str) -> UnsupportedError:
@@ -103,7 +94,7 @@ def features() -> Features:
             "seccomp": tables.seccomp(),
             "apparmor": {"enabled": has_apparmor()},
             "selinux": {"enabled": has_selinux()},
-            "intelRdt": {"enabled": False, "schemata": False, "monitoring": False},
+            "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
             "memoryPolicy": tables.memory_policy(),
             "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": True},

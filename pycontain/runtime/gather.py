@@ -123,6 +123,9 @@ def _common(
     if options.cgroup is not None:
         files = options.cgroup.join_files()
         inputs.cgroup_fds = [held.open("cgroup", file, posix.O_WRONLY) for file in files]
+    if options.rdt is not None:
+        files = options.rdt.tasks_files()
+        inputs.rdt_fds = [held.open("resource control", file, posix.O_WRONLY) for file in files]
 
 
 def _release() -> list[int]:

@@ -1,4 +1,4 @@
-"""The host's mount table, for the two questions a plan has about it.
+"""The host's mount table, for the questions a plan has about it.
 
 Which mount holds a path, and where the kernel's own file systems are mounted.
 """
@@ -18,6 +18,11 @@ def mount_point(path: str) -> str:
 def kernel_mounts(rootfs: str) -> list[str]:
     """Return where proc and sysfs are mounted outside `rootfs`, the later mounts first."""
     return kernel_points(_table(), real_path(rootfs))
+
+
+def first_of_type(kind: str) -> str:
+    """Return where a file system of type `kind` is mounted, "" when it is nowhere."""
+    return whole_of_type(_table(), kind.encode())
 
 
 def _table() -> bytes:
@@ -41,6 +46,16 @@ def kernel_points(mountinfo: bytes, rootfs: str) -> list[str]:
         if tail.split(b" ")[0] in (b"proc", b"sysfs") and not inside:
             found.append(point)
     return found[::-1]
+
+
+def whole_of_type(mountinfo: bytes, kind: bytes) -> str:
+    """Return the first mount point of the root, not of a part, of a file system of type `kind`."""
+    for line in mountinfo.splitlines():
+        head, _, tail = line.partition(b" - ")
+        fields = head.split(b" ")
+        if tail.split(b" ")[0] == kind and fields[3] == b"/":
+            return _unescape(fields[4])
+    return ""
 
 
 def real_path(path: str) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pycontain.cgroup.manager import Cgroup
     from pycontain.oci.runtime import Process, Spec
     from pycontain.runtime.container import Container
+    from pycontain.runtime.rdt import Group
     from pycontain.syscalls.executor import Running
     from pycontain.syscalls.ops import Program
 
@@ -51,13 +52,14 @@ class LaunchOptions:
     notify         called as notify(home, spec) when the container's directory is there
     timeline       keep the times of every op; see `Init.running`
     executor       auto, native or python
+    rdt            the resource control group, made already
     sub_cgroup     of an exec: cgroup below the container's
     """
 
     __slots__ = (
         "bundle", "cgroup", "cgroup_path", "console", "executor", "hooks", "id", "network",
         "no_new_keyring", "no_pivot", "notify", "park", "plain_newlines", "preserve_fds",
-        "rootfs_mounts", "stdio", "sub_cgroup", "timeline",
+        "rdt", "rootfs_mounts", "stdio", "sub_cgroup", "timeline",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -74,6 +76,7 @@ class LaunchOptions:
         self.hooks: Callable[[str, int], None] | None = None
         self.network: Callable[[int], None] | None = None
         self.notify: Callable[[str, Spec], None] | None = None
+        self.rdt: Group | None = None
         self.timeline = False
         self.executor = "auto"
         self.no_pivot = False
@@ -141,6 +144,7 @@ def launch_exec(process: Process, container: Container, options: LaunchOptions) 
     from pycontain.runtime import execplan
 
     spec = container.config()
+    options.rdt = container.resource_control()
     with gather.Gathered() as held:
         inputs = gather.for_exec(spec, process, container, options, held)
         dialogue = Dialogue(spec, options, held)

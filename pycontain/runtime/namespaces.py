@@ -122,6 +122,13 @@ def _first(mappings: list[IdMapping] | None) -> int:
     return 0 if 0 in ids or not ids else ids[0]
 
 
+def resource_control(draft: Draft) -> None:
+    """Write: join the groups of linux.intelRdt; children inherit them."""
+    for fd in draft.inputs.rdt_fds:
+        draft.program.step("join resource control group", "linux.intelRdt")
+        draft.program.call("write", fd, "0", 1, target="tasks")
+
+
 def cgroup(draft: Draft, spaces: dict[str, str]) -> None:
     """Write: join the cgroups of v1, then make the cgroup namespace, then join one by path."""
     program, inputs = draft.program, draft.inputs

@@ -33,6 +33,7 @@ def init(spec: Spec, inputs: Inputs) -> Program:
     spaces = namespaces.asked(spec.get("linux", {}))
     mounts.check(draft)
     process.before_exec(draft)
+    namespaces.resource_control(draft)
     namespaces.enter(draft, spaces)
     namespaces.time(draft, spaces)
     namespaces.take_root(draft, spaces)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from pycontain.oci.runtime import Linux, Mount, Process, Scheduler, Spec
+    from pycontain.oci.runtime import IntelRdt, Linux, Mount, Process, Scheduler, Spec
 
 HOST_NAME_MAX = 64
 """sethostname(2)."""
@@ -298,9 +298,7 @@ def check_resources(resources: Any) -> None:
 
 
 def _other(linux: Linux, spaces: dict[str, str]) -> None:
-    group = linux.get("intelRdt", {}).get("closID", "")
-    if group in (".", "..") or "/" in group:
-        raise RuleError(f"{group!r} is no group name", "intelRdt", "closID")
+    _resource_control(linux.get("intelRdt", {}))
     if linux.get("personality", {}).get("flags"):
         raise RuleError("no flag is defined", "personality", "flags")
     policy = linux.get("memoryPolicy")
@@ -309,3 +307,16 @@ def _other(linux: Linux, spaces: dict[str, str]) -> None:
     number_list((policy or {}).get("nodes", ""), "memoryPolicy", "nodes")
     if linux.get("netDevices") and "network" not in spaces:
         raise RuleError("needs a network namespace", "netDevices")
+
+
+def _resource_control(wanted: IntelRdt) -> None:
+    group = wanted.get("closID", "default")
+    # "/" is the default class, the root of the file system.
+    if group in ("", ".", "..") or "\n" in group or ("/" in group and group != "/"):
+        raise RuleError(f"{group!r} is no group name", "intelRdt", "closID")
+    bandwidth = wanted.get("memBwSchema", "")
+    if bandwidth and (not bandwidth.startswith("MB:") or "\n" in bandwidth):
+        raise RuleError("must be one line that starts with MB:", "intelRdt", "memBwSchema")
+    for index, line in enumerate(wanted.get("schemata", [])):
+        if "\n" in line:
+            raise RuleError("must be one line", "intelRdt", "schemata", index)

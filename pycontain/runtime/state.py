@@ -1,8 +1,9 @@
 """What is remembered of a container, and what its status is now.
 
 RUN_ROOT/ID/ holds state.json (small, read by every verb), config.json (the Spec as it was at
-create, read by exec only) and exec.fifo (there while the container waits for `start`). Owns these
-files, the rule for ids and the table of allowed moves. The status is never stored: it is derived
+create, read by exec only), exec.fifo (there while the container waits for `start`) and intelrdt
+(there when it has a resource control group, see `rdt`). Owns these files, the rule for ids and the
+table of allowed moves. The status is never stored: it is derived
 from the init process (pid and start time, so a reused pid is no container), the fifo and the
 freezer.
 """
@@ -44,6 +45,7 @@ _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012
 STATE_FILE = "/state.json"
 CONFIG_FILE = "/config.json"
 FIFO = "/exec.fifo"
+RDT = "/intelrdt"
 
 
 class State:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from oci_driver import Bundle, Oci
 
 pytestmark = pytest.mark.root
@@ -175,6 +174,33 @@ def _refused(oci: Oci, bundle: Bundle) -> None:
     assert len(message.strip().splitlines()) == 1 or oci.name != "own", message
     oci.fails("state", "one")
     assert oci("list", "-q").out == ""
+
+
+@pytest.mark.parametrize("verb", ["create", "run"])
+@pytest.mark.lacks(runc="other words", crun="other words")
+def test_resource_control_needs_its_file_system(oci: Oci, bundle: Bundle, verb: str) -> None:
+    if b" - resctrl " in Path("/proc/self/mountinfo").read_bytes():
+        pytest.skip("resctrl is mounted here")
+    bundle.linux["intelRdt"] = {"l3CacheSchema": "L3:0=f"}
+    bundle.write()
+    said = oci.fails(verb, "--bundle", bundle.path, "one")
+    assert "linux.intelRdt" in said
+    assert "mount -t resctrl resctrl /sys/fs/resctrl" in said
+    oci.fails("state", "one")
+    assert oci("list", "-q").out == ""
+
+
+@pytest.mark.lacks(runc="other words", crun="other words")
+def test_an_update_of_resource_control_needs_its_file_system(oci: Oci, bundle: Bundle) -> None:
+    if b" - resctrl " in Path("/proc/self/mountinfo").read_bytes():
+        pytest.skip("resctrl is mounted here")
+    bundle.command("sleep", "100")
+    bundle.write()
+    oci("create", "--bundle", bundle.path, "one")
+    said = oci.fails("update", "--mem-bw-schema", "MB:0=20", "one")
+    assert "mount -t resctrl resctrl /sys/fs/resctrl" in said
+    assert "--mem-bw-schema" in oci.fails("update", "--mem-bw-schema", "L3:0=f", "one")
+    oci("delete", "--force", "one")
 
 
 @pytest.mark.parametrize("where", ["proc", "sys"])
