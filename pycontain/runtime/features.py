@@ -7,7 +7,7 @@ the document of the specification's features.md.
 from __future__ import annotations
 
 from pycontain.errors import UnsupportedError
-from pycontain.runtime.state import exists, is_directory, read_file
+from pycontain.runtime.state import exists, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _lacks(field: str, why: str) -> UnsupportedError:
 
 
 def features() -> Features:
-    """Return the features document; reads tables that no hot verb needs."""
+    """Return the features document: what the runtime implements, whatever this host has of it."""
     from pycontain.oci.runtime import SPEC_VERSION
     from pycontain.runtime import feature_tables as tables
 
@@ -80,20 +80,18 @@ def features() -> Features:
         "hooks": list(tables.HOOKS),
         "mountOptions": tables.mount_options(),
         "linux": {
-            "namespaces": [
-                n for n in NAMESPACE_FILES if exists(f"/proc/self/ns/{NAMESPACE_FILES[n]}")
-            ],
+            "namespaces": list(NAMESPACE_FILES),
             "capabilities": tables.capabilities(),
             "cgroup": {
                 "v1": True,
                 "v2": True,
-                "systemd": is_directory("/run/systemd/system"),
-                "systemdUser": is_directory("/run/systemd/system"),
+                "systemd": True,
+                "systemdUser": True,
                 "rdma": True,
             },
             "seccomp": tables.seccomp(),
-            "apparmor": {"enabled": has_apparmor()},
-            "selinux": {"enabled": has_selinux()},
+            "apparmor": {"enabled": True},
+            "selinux": {"enabled": True},
             "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
             "memoryPolicy": tables.memory_policy(),
             "mountExtensions": {"idmap": {"enabled": True}},
