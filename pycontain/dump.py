@@ -36,6 +36,9 @@ IGNORED = (_signal.SIGPIPE, _signal.SIGXFSZ)
 """By every interpreter."""
 ENDING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 RETRY_S = 600
+TYPICAL = ("run", "--rm", "--memory", "64m", "--cpus", "1", "--pids-limit", "50", "image", "true")
+WARM_ROUNDS = 10
+"""The interpreter begins to specialise after eight."""
 KEPT = 16
 """Dumps of one user: of the installations, the oldest goes."""
 TIME_OUT_S = 30
@@ -184,6 +187,7 @@ def build(path: str, started_ns: int) -> None:
         if _signal.getsignal(number) not in (None, _signal.SIG_DFL) and number not in IGNORED:
             _signal.signal(number, _signal.SIG_DFL)
     _import_ours()
+    _warm_up()
     sources = _sources()
     text = b"".join(_encoded(name, started_ns) for name in sources)
     fd = _create(path)
@@ -214,6 +218,33 @@ def _import_ours() -> None:
                 except ImportError:
                     continue
     sys.meta_path.remove(_NoOthers)
+
+
+def _warm_up() -> None:
+    """Write plans, of nothing, until the interpreter has specialised the code for it (PEP 659)."""
+    from pycontain.cli import commands, fast
+    from pycontain.oci import codec
+    from pycontain.runtime import capabilities, draft, plan, seccomp_profile, validate
+    from pycontain.spec import builder, process
+    from pycontain.spec.host import Host, Identity
+    from pycontain.spec.options import RunOptions
+    from pycontain.syscalls import encode
+
+    for _ in range(WARM_ROUNDS):
+        parsed = fast.parse(TYPICAL, commands.GLOBAL, commands.command_named)
+        assert parsed is not None
+        host = Host("0" * 64, "/rootfs", Identity(0, 0, [], "/root", "root"))
+        host.capabilities = capabilities.known()
+        host.cpus = 1
+        host.files = [("/etc/hosts", "/dev/null"), ("/etc/hostname", "/dev/null")]
+        host.namespaces = dict.fromkeys(("mount", "pid", "ipc", "uts", "network", "cgroup"), "")
+        options = RunOptions(parsed.values, parsed.given)
+        host.seccomp = seccomp_profile.default_profile(process.root_capabilities(options, host))
+        spec, _ = builder.build(options, {"Env": ["PATH=/bin"]}, ["true"], host)
+        validate.validate(codec.loads(codec.dumps(spec), "config.json"))
+        inputs = draft.Inputs("/rootfs", "/bundle")
+        inputs.sync, inputs.stub = 3, "/stub"
+        encode.encode(plan.init(spec, inputs))
 
 
 def _sources() -> list[str]:
