@@ -15,8 +15,12 @@ from support import CHECKOUT, Cli
 
 
 def pytest_configure() -> None:
-    # A shell's `&` starts its commands with SIGINT ignored, and some tests send one.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's `&` starts its commands with two of them ignored, nohup with the third; some tests
+    # send them, or look at what a command ignores.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # How fast the machine is, is no property of the code.
     settings.register_profile(
