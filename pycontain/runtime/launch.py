@@ -265,19 +265,19 @@ def _clone_error(error: OSError, flags: int) -> Exception:
 
 def end(init: Init) -> None:
     """End and reap a process that nobody will attend, and close its descriptor."""
-    try:
-        _signal.pidfd_send_signal(init.pidfd, _signal.SIGKILL)
-        posix.waitid(posix.P_PIDFD, init.pidfd, posix.WEXITED)
-    except (ProcessLookupError, ChildProcessError):
-        pass
+    _end(init.pidfd)
     posix.close(init.pidfd)
 
 
 def _kill(running: Running) -> None:
-    """End and reap the child; it is no error when it is gone already."""
+    _end(running.pidfd)
+    running.close()
+
+
+def _end(pidfd: int) -> None:
+    """End and reap a child; it is no error when it is gone already."""
     try:
-        _signal.pidfd_send_signal(running.pidfd, _signal.SIGKILL)
-        posix.waitid(posix.P_PIDFD, running.pidfd, posix.WEXITED)
+        _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
+        posix.waitid(posix.P_PIDFD, pidfd, posix.WEXITED)
     except (ProcessLookupError, ChildProcessError):
         pass
-    running.close()
