@@ -45,9 +45,7 @@ def join_another(oci: Oci, bundle: Bundle) -> None:
 @pytest.fixture
 def mapped(bundle: Bundle) -> Bundle:
     """A bundle with a user namespace, its root file system owned by the root in it."""
-    bundle.namespace("user")
-    for key in ("uidMappings", "gidMappings"):
-        bundle.linux[key] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    map_ids(bundle)
     subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
     for place in (bundle.path, *bundle.path.parents):
         mode = stat.S_IMODE(place.stat().st_mode)
